@@ -1,0 +1,65 @@
+"""Where things lie in a data directory; who may use it is decided by `runtime/supervisor/`.
+
+```
+DATA/
+  format                       "ebbmq data format 1\\n": written once, checked by every start
+  lock                         held with flock by the supervisor; its content is the supervisor's pid
+  directory.sqlite             users, permissions, vhosts, placement
+  vhosts/NUMBER/               one vhost, whichever shard owns it
+    name                       the vhost's name, for people
+    definitions.sqlite         durable exchanges, queues and bindings
+    queues/NUMBER/             a durable queue's segments and ack logs
+    transient/NUMBER/          the same for queues that vanish; emptied whenever the vhost opens
+```
+"""
+
+from pathlib import Path
+from typing import Final
+
+FORMAT_VERSION: Final = 1
+FORMAT_LINE: Final = f"ebbmq data format {FORMAT_VERSION}\n"
+
+
+class DataDirectory:
+    """Paths below one data directory."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+
+    @property
+    def format(self) -> Path:
+        return self.root / "format"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def directory(self) -> Path:
+        return self.root / "directory.sqlite"
+
+    def vhost(self, number: int) -> Path:
+        return self.root / "vhosts" / str(number)
+
+
+class VHostDirectory:
+    """Paths below one vhost's directory."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    @property
+    def name(self) -> Path:
+        return self.root / "name"
+
+    @property
+    def definitions(self) -> Path:
+        return self.root / "definitions.sqlite"
+
+    @property
+    def queues(self) -> Path:
+        return self.root / "queues"
+
+    @property
+    def transient(self) -> Path:
+        return self.root / "transient"

@@ -1,0 +1,72 @@
+"""Every bound that is not a setting, in one place; a name ends in its unit, and each says what it protects."""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# AMQP 0-9-1 -----------------------------------------------------------------------------------------------------------
+FRAME_OVERHEAD_BYTES: Final = 8  # type 1, channel 2, size 4, end octet 1
+FRAME_BYTES_MIN: Final = 4096  # specification §4.2.3: both sides must accept this much before negotiation
+SHORT_STRING_BYTES_MAX: Final = 255
+NEGOTIATION_FRAME_BYTES_MAX: Final = 16 * KIB  # client properties are the largest thing sent before tune
+NEGOTIATION_UNREAD_BYTES_MAX: Final = 64 * KIB  # travels in one ipc packet beside the descriptor
+TABLE_NESTING_MAX: Final = 32  # deeper header tables are bombs, not data
+TABLE_FIELDS_MAX: Final = 4096
+
+# before a client belongs to a shard -----------------------------------------------------------------------------------
+VHOST_PATIENCE_SECONDS: Final = 5.0  # how long a client may wait for a vhost whose shard is restarting
+OWNER_RETRY_SECONDS: Final = 0.05  # between noticing that a shard just died and asking who has its vhost now
+CLOSE_OK_SECONDS: Final = 2.0  # how long a refused client may take to answer connection.close, or just to hang up
+REFUSED_LOGIN_SECONDS: Final = 1.0  # what a wrong password costs whoever guesses
+LINGER_BYTES_MAX: Final = (
+    64 * KIB
+)  # read and dropped after our last word, so that the kernel does not reset before it is heard
+ACCEPTS_PER_TURN: Final = 32  # connections taken from one listener before other tasks run
+DESCRIPTORS_SHORT_SECONDS: Final = 0.25  # pause of the accept loop when there are no descriptors left
+FREE_PORT_TRIES: Final = 16  # port 0 on several addresses: the same number must be free on all of them
+PASSWORD_CHECKS_MAX: Final = 2  # argon2 runs at once, 19 MiB each
+LOGINS_REMEMBERED_MAX: Final = 1024
+LOGIN_REMEMBERED_SECONDS: Final = 60.0
+USER_NAME_BYTES_MAX: Final = 255  # as long as the protocol's short strings
+DIRECTORY_BUSY_SECONDS: Final = 5.0  # the command line writes to the same SQLite file
+
+# memory pressure ------------------------------------------------------------------------------------------------------
+PASS_SECONDS_MAX: Final = 60.0  # a pass that takes longer no longer holds the next one back
+COOL_DOWN_DOUBLINGS_MAX: Final = 4  # passes in vain stretch the cool-down to 16 times its length, no further
+READINGS_PAUSE_SECONDS: Final = 0.1  # between two looks at the sources, so that a flood of reports costs nothing
+SOURCE_REOPEN_SECONDS: Final = 2.0  # between losing a pressure source and looking for the next
+PRESSURE_PIPE_BYTES_MAX: Final = 64 * KIB  # read from a FIFO or socket at once, and dropped
+
+# one connection -------------------------------------------------------------------------------------------------------
+RECEIVE_BYTES_PER_TURN: Final = 256 * KIB  # what one client may bring into one turn of the pump
+RECEIVE_BYTES_OF_TURN: Final = 1024 * KIB  # what all of them may, before what they brought is delivered and sent
+ROUTES_CACHED_MAX: Final = 512  # raw publish methods remembered per connection
+LARGE_BODY_BYTES: Final = 256 * KIB  # from here on a body is sent and stored in pieces instead of being copied whole
+
+# one queue ------------------------------------------------------------------------------------------------------------
+DELIVERY_RUN_MAX: Final = 64  # messages given to one consumer before the next one's turn, when there are several
+
+# between processes ----------------------------------------------------------------------------------------------------
+PACKET_BYTES_MAX: Final = 128 * KIB  # a SEQPACKET message above ~212 KB is EMSGSIZE (measured)
+PACKET_DESCRIPTORS_MAX: Final = 16  # the kernel allows 253
+
+# store ----------------------------------------------------------------------------------------------------------------
+SEGMENT_BYTES_FIRST: Final = 64 * KIB  # a queue's first segment starts this small and doubles
+TAIL_BYTES_MAX: Final = 1024 * KIB  # unwritten messages of one queue: a turn that brings more writes early
+SEGMENT_OFFSET_MAX: Final = 2**32 - 64 * KIB  # offsets are 32 bits wide; only a message of that size gets near
+DAMAGES_REMEMBERED_MAX: Final = 100  # sentences about damage kept for the log of one start
+DEFINITIONS_CACHE_KIB: Final = 256  # of pages a vhost's definitions file keeps in memory
+
+# compaction -----------------------------------------------------------------------------------------------------------
+SLICE_SECONDS_MAX: Final = 0.001  # the longest a compaction slice may hold the event loop
+STEPS_PER_CLOCK_CHECK: Final = 16  # when none of them freed anything
+COLLECTIONS_PER_STEP: Final = 64  # looked at in one step, of those nested in a dictionary
+DEQUE_COPY_ENTRIES_MAX: Final = 1024  # what a deque hides is at most this many entries' room, so longer ones stay
+GARBAGE_SECONDS_MIN: Final = 60.0  # between two collections of cycles, which hold the event loop
+GARBAGE_BLOCKS_MAX: Final = 100_000  # allocated since the start; with more, a collection takes more than about 10 ms
+FAILURES_LOGGED_MAX: Final = 5  # reasons named in the log of one pass
+PASSES_REMEMBERED_MAX: Final = 100
+
+# log ------------------------------------------------------------------------------------------------------------------
+TRACEBACK_FRAMES_MAX: Final = 12  # the innermost ones of an exception in a line of text

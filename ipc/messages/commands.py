@@ -1,0 +1,109 @@
+"""What the supervisor tells a shard or the template: each a tagged, array-like msgspec Struct, one to a packet."""
+
+from enum import IntEnum
+
+from msgspec import Struct
+
+from ipc.settings import Settings
+
+
+class Level(IntEnum):
+    """How hard a compaction pass tries; each level includes the ones before it."""
+
+    TRIM = 1  # rebuild collections that outgrew their content
+    RELEASE = 2  # also give cold pages and free allocator pages back
+    CRITICAL = 3  # also shed caches and move survivors out of fragmented memory
+
+
+class Command(Struct, frozen=True, array_like=True, tag=True):
+    """Base of everything that travels downwards."""
+
+
+class SpawnShard(Command, frozen=True):
+    """To the template: fork a shard. One descriptor travels along: the shard's end of its link."""
+
+    shard: int
+
+
+class Start(Command, frozen=True):
+    """First word to a shard after its `Hello`."""
+
+    shard: int
+    settings: Settings
+    data_directory: str
+
+
+class OpenVHost(Command, frozen=True):
+    """Own this vhost: recover it from `directory` and answer `VHostOpened` or `VHostFailed`."""
+
+    name: str
+    directory: str
+
+
+class CloseVHost(Command, frozen=True):
+    """Give this vhost up: its clients are closed with 320, its files flushed; answered by `VHostClosed`."""
+
+    name: str
+
+
+class Permissions(Struct, frozen=True, array_like=True):
+    """One user's regular expressions in one vhost; an empty one denies."""
+
+    configure: str
+    write: str
+    read: str
+
+
+class NegotiatedClient(Struct, frozen=True, array_like=True):
+    """What the router and the client agreed on, up to and including `connection.open`."""
+
+    name: str  # "127.0.0.1:40312 -> 127.0.0.1:5672"
+    user: str
+    tags: tuple[str, ...]
+    vhost: str
+    permissions: Permissions
+    frame_max: int  # bytes, frame overhead included
+    channel_max: int
+    heartbeat_seconds: int  # 0: none
+    mechanism: str
+    client_properties: bytes  # raw field table as sent, length prefix included: decoded only when somebody looks
+    capabilities: frozenset[str]  # names of the client's capabilities that are true
+    unread: bytes  # came in the same read as connection.open, or after it
+
+
+class AdoptClient(Command, frozen=True):
+    """Serve this client. One descriptor travels along: its socket. The shard sends `connection.open-ok`."""
+
+    client: NegotiatedClient
+
+
+class PermissionsChanged(Command, frozen=True):
+    """A user's permissions in a vhost of this shard are different from now on; `None`: no longer any."""
+
+    user: str
+    vhost: str
+    permissions: Permissions | None
+
+
+class SettingsChanged(Command, frozen=True):
+    """Settings that can change in a running broker did (SIGHUP)."""
+
+    settings: Settings
+
+
+class Compact(Command, frozen=True):
+    """Run a compaction pass; answered by `Reclaimed` with the same `pass_number`."""
+
+    pass_number: int
+    level: Level
+    trigger: str  # "SIGUSR1", "systemd", "cgroup", "system", "watermark", …
+
+
+class Drain(Command, frozen=True):
+    """Close clients with 320, flush, close the store, answer `Drained` and end, all within `seconds`."""
+
+    seconds: float
+
+
+ShardCommand = Start | OpenVHost | CloseVHost | AdoptClient | PermissionsChanged | SettingsChanged | Compact | Drain
+TemplateCommand = SpawnShard

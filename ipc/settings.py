@@ -1,0 +1,100 @@
+"""The settings of a broker: typed, bounded, each with its default and its reason in `conf/ebbmq.toml`.
+
+Only the shape lives here, because supervisor and shards must agree on it; reading files, environment and flags is
+`runtime/cli/`'s business.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+Ratio = Annotated[float, Meta(ge=1)]
+FrameMax = Annotated[int, Meta(ge=4096, le=16 * 1024 * 1024)]
+ChannelMax = Annotated[int, Meta(ge=1, le=65535)]
+Heartbeat = Annotated[int, Meta(ge=0, le=65535)]
+SegmentBytes = Annotated[int, Meta(ge=64 * 1024, le=1024 * 1024 * 1024)]
+
+Durability = Literal["fsync", "os"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+
+class MainSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[main]`: where the data is and how many shards hold it."""
+
+    data_dir: str = "~/.local/share/ebbmq"
+    shards: Annotated[int, Meta(ge=1, le=256)] = 2
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "text"
+    drain_seconds: Seconds = 10.0
+    shard_restart_seconds_min: Seconds = 0.1
+    shard_restart_seconds_max: Seconds = 2.0
+    shard_restarts_per_minute_max: Positive = 30
+
+
+class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[amqp]`: the listener and what it negotiates."""
+
+    bind: str = "127.0.0.1,::1"
+    port: Port = 5672
+    frame_max: FrameMax = 131072
+    channel_max: ChannelMax = 2047
+    heartbeat: Heartbeat = 60
+    message_bytes_max: Positive = 128 * 1024 * 1024
+    negotiation_seconds: Seconds = 15.0
+    half_open_max: Positive = 1024
+    backlog: Positive = 1024
+
+
+class ConnectionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[connection]`: what one client may occupy."""
+
+    outbox_bytes_high: Positive = 1024 * 1024
+    outbox_bytes_low: Count = 256 * 1024
+    consumer_prefetch_default: Count = 0
+
+
+class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[store]`: segments and when a message counts as safe."""
+
+    durability: Durability = "fsync"
+    segment_bytes_max: SegmentBytes = 8 * 1024 * 1024
+    descriptors_open_max: Annotated[int, Meta(ge=16)] = 2048
+    retry_seconds: Seconds = 1.0
+
+
+class CompactionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[compaction]`: when a collection is worth shrinking and how pressure becomes a pass."""
+
+    ratio: Ratio = 2.0
+    floor_bytes: Count = 4096
+    release_bytes_max: Positive = 512 * 1024 * 1024
+    segment_cold_seconds: Seconds = 10.0
+    cool_down_seconds: Seconds = 2.0
+    escalate_seconds: Seconds = 10.0
+    poll_seconds: Seconds = 5.0
+    watermark_bytes: Count = 0
+    pressure_source: Literal["auto", "systemd", "cgroup", "system", "poll", "none"] = "auto"
+
+
+class UserSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[users]`: the account a first start creates."""
+
+    default_user: str = "guest"
+    default_password: str = "guest"  # noqa: S105 - RabbitMQ's convention; loopback only
+    loopback_only: tuple[str, ...] = ("guest",)
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything `conf/ebbmq.toml` can say; every section may be left out."""
+
+    main: MainSettings = MainSettings()
+    amqp: AmqpSettings = AmqpSettings()
+    connection: ConnectionSettings = ConnectionSettings()
+    store: StoreSettings = StoreSettings()
+    compaction: CompactionSettings = CompactionSettings()
+    users: UserSettings = UserSettings()

@@ -1,0 +1,1 @@
+"""Wire formats of the protocols EbbMQ speaks, without any state."""

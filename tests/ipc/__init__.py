@@ -1,0 +1,1 @@
+"""Logging and memory readings, as every process uses them."""

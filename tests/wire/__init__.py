@@ -1,0 +1,1 @@
+"""Wire formats: whole, byte by byte, and garbled."""
