@@ -1,0 +1,37 @@
+"""What one bounded step of a compaction pass says: so much came back, run this in a thread, or this one failed."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeAlias
+
+SEGMENT_PAGES: Final = "segment pages"
+"""The kind of mapped and cached file pages; what is freed of it counts against `release_bytes_max` of the pass."""
+
+
+class Freed(NamedTuple):
+    """`size_bytes` were given back, by a collection of this kind ("dict", "set", …) or as pages; 0: none were."""
+
+    kind: str
+    size_bytes: int
+
+
+class Offload(NamedTuple):
+    """Blocking work that the host runs in a worker thread before it resumes the pass.
+
+    An OSError that leaves `work` is counted as a failure and the pass goes on; an owner that must know how its work
+    ended keeps that where `work` can write it.
+    """
+
+    work: Callable[[], None]
+
+
+class Failed(NamedTuple):
+    """One collection stayed as it was, because there was no memory or no disk for the step; the pass goes on."""
+
+    kind: str
+    reason: str
+
+
+Step: TypeAlias = Freed | Offload | Failed
+
+LOOKED: Final = Freed("", 0)
+"""Nothing was worth it here; yielded all the same, because looking takes time too."""
