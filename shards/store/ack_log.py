@@ -1,0 +1,146 @@
+"""What was settled, appended beside each segment: `NUMBER.acks` is to `NUMBER.messages` what a tick is to a list.
+
+A file header and blocks as in `shards/store/blocks.py`; a block's payload is one of
+
+```
+settled offsets   u32 each        where a settled record begins
+settled ranges    u32 u32 each    every record which begins at first <= offset < end
+```
+
+Acks are written within their turn but never waited for: what a power failure takes is delivered once more.
+"""
+
+import sys
+from array import array
+from collections.abc import Iterable
+from typing import Final
+
+from shards.store.blocks import (
+    ACK_LOG_MAGIC,
+    BLOCK_HEADER_BYTES,
+    FILE_HEADER_BYTES,
+    BlockWalk,
+    Buffer,
+    Kind,
+    aligned,
+    block_header,
+    bytes_used,
+    file_header,
+    read_file_header,
+)
+from shards.store.files import Files
+
+KINDS: Final = (Kind.SETTLED_OFFSETS, Kind.SETTLED_RANGES)
+
+
+class Settled:
+    """Offsets of one segment that were settled since the last flush."""
+
+    __slots__ = ("offsets", "ranges")
+
+    def __init__(self) -> None:
+        self.offsets = array("I")
+        self.ranges = array("I")
+
+    def add_range(self, first: int, end: int) -> None:
+        """Every record which begins at `first` <= offset < `end`."""
+        self.ranges.append(first)
+        self.ranges.append(end)
+
+    def extend(self, other: "Settled") -> None:
+        self.offsets.extend(other.offsets)
+        self.ranges.extend(other.ranges)
+
+
+class AckLog:
+    """The ack log of one segment, as far as a store must know it."""
+
+    __slots__ = ("end",)
+
+    def __init__(self, end: int = 0) -> None:
+        self.end = end  # where the next block goes; 0: there is no file yet
+
+    def write(self, files: Files, path: str, number: int, salt: int, settled: Settled) -> None:
+        """One write. Raises OSError: then the same can be written again."""
+        offset = self.end or FILE_HEADER_BYTES
+        parts: list[Buffer] = [] if self.end else [file_header(ACK_LOG_MAGIC, number, salt)]
+        for kind, width, entries in (
+            (Kind.SETTLED_OFFSETS, 1, settled.offsets),
+            (Kind.SETTLED_RANGES, 2, settled.ranges),
+        ):
+            if entries:
+                payload = _little_endian(entries)
+                parts.append(block_header(kind, salt, offset, len(entries) // width, (payload,), len(payload)))
+                parts.append(payload)
+                end = offset + BLOCK_HEADER_BYTES + len(payload)
+                offset = aligned(end)
+                parts.append(bytes(offset - end))
+        files.write(path, self.end, parts, sync=False)
+        self.end = offset
+
+
+class RecoveredAcks:
+    """What an ack log says: half-open ranges of offsets, sorted and disjoint; a single ack is a range of one."""
+
+    __slots__ = ("bytes_cut", "end", "ranges")
+
+    def __init__(self, ranges: list[tuple[int, int]], end: int, bytes_cut: int) -> None:
+        self.ranges = ranges
+        self.end = end
+        self.bytes_cut = bytes_cut
+
+
+def recover(files: Files, path: str, salt: int | None) -> RecoveredAcks:
+    """Read an ack log and cut what did not verify off its end. A log that belongs to another segment says nothing."""
+    try:
+        size = files.size(path)
+    except FileNotFoundError:
+        return RecoveredAcks([], 0, 0)
+    content = files.read(path, 0, size)
+    read_file_header(content, ACK_LOG_MAGIC, path)  # for its version; the salt of each block says whose it is
+    ranges: list[tuple[int, int]] = []
+    end = 0  # from there on nothing is ours
+    if salt is not None:
+        walk = BlockWalk(content, size, salt, KINDS)
+        for block in walk:
+            ranges.extend(_ranges(block.kind, _from_little_endian(content[block.start : block.end])))
+        if ranges:
+            end = walk.end
+    left_over = bytes_used(content, end, size)
+    if end < size:
+        files.allocate(path, end)
+    files.forget(path)
+    ranges.sort()
+    return RecoveredAcks(_disjoint(ranges), end, left_over)
+
+
+def _ranges(kind: int, entries: "array[int]") -> Iterable[tuple[int, int]]:
+    if kind == Kind.SETTLED_OFFSETS:
+        return ((offset, offset + 1) for offset in entries)
+    return zip(entries[::2], entries[1::2], strict=True)
+
+
+def _disjoint(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for first, end in ranges:
+        if merged and first < merged[-1][1]:
+            if end > merged[-1][1]:
+                merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((first, end))
+    return merged
+
+
+def _little_endian(entries: "array[int]") -> bytes:
+    if sys.byteorder == "big":
+        entries = entries[:]
+        entries.byteswap()
+    return entries.tobytes()
+
+
+def _from_little_endian(payload: bytes) -> "array[int]":
+    entries = array("I")
+    entries.frombytes(payload)
+    if sys.byteorder == "big":
+        entries.byteswap()
+    return entries

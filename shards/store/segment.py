@@ -1,0 +1,234 @@
+"""One file of messages: blocks of records, appended to until it is full, unlinked once all in it are settled.
+
+`NUMBER.messages` begins with a file header and goes on with blocks of records (`shards/store/blocks.py`). The file is
+made larger in advance, by doubling, so that a map of it needs renewing only that often; the zeros at its end occupy no
+disk. A file in which something did not verify is renamed when its messages are settled, never removed.
+"""
+
+import mmap
+from array import array
+from typing import Final
+
+from ipc.limits import SEGMENT_BYTES_FIRST
+from shards.compaction.compactable import Compactable
+from shards.store import ack_log
+from shards.store.ack_log import AckLog, Settled
+from shards.store.blocks import (
+    FILE_HEADER_BYTES,
+    SEGMENT_MAGIC,
+    Block,
+    BlockWalk,
+    Kind,
+    bytes_used,
+    read_file_header,
+)
+from shards.store.files import Files
+from shards.store.record import LENGTH, RECORD_HEAD_BYTES
+from shards.store.recovery import RecoveryReport
+
+MESSAGES_SUFFIX: Final = ".messages"
+ACKS_SUFFIX: Final = ".acks"
+DAMAGED_SUFFIX: Final = ".damaged"
+
+
+class Segment(Compactable):
+    """What is known of one segment; positions in it are offsets in its file."""
+
+    __slots__ = (
+        "acks",
+        "capacity",
+        "deleted",
+        "deleted_at",
+        "holes",
+        "is_damaged",
+        "is_released",
+        "live",
+        "number",
+        "path",
+        "salt",
+        "settled",
+        "size",
+        "written_at",
+    )
+    COLLECTIONS = ("deleted", "holes")
+
+    def __init__(self, directory: str, number: int, salt: int) -> None:
+        self.number = number
+        self.path = f"{directory}/{number:010d}{MESSAGES_SUFFIX}"
+        self.salt = salt
+        self.size = FILE_HEADER_BYTES  # where the next block goes
+        self.capacity = 0  # of the file; 0: there is none yet
+        self.live = 0  # records in written blocks that are not settled
+        self.written_at = 0  # broker time of the last block's first record
+        self.settled: Settled | None = None  # not yet in the ack log
+        self.acks = AckLog()
+        self.deleted: array[int] | None = None  # extents (first, end) of records settled before the last start
+        self.deleted_at = 0  # index in `deleted` of the first extent the read position has not passed
+        self.holes: dict[int, int] | None = None  # stretches that did not verify: where each ends
+        self.is_damaged = False
+        self.is_released = False
+
+    @property
+    def acks_path(self) -> str:
+        return self.path.removesuffix(MESSAGES_SUFFIX) + ACKS_SUFFIX
+
+    @property
+    def damaged_path(self) -> str:
+        # The salt tells it from another segment of that number, should the queue start from one again.
+        return self.path.removesuffix(MESSAGES_SUFFIX) + f"-{self.salt:08x}{DAMAGED_SUFFIX}"
+
+    def block_after(self, offset: int) -> int:
+        """Where the next block begins, given where the last one ended."""
+        return self.holes.get(offset, offset) if self.holes else offset
+
+    def reserve(self, files: Files, needed_bytes: int, capacity_max: int, *, sync: bool) -> None:
+        """See that the file has this size: a map may reach no further than its file."""
+        if needed_bytes <= self.capacity:
+            return
+        capacity = max(self.capacity, SEGMENT_BYTES_FIRST)
+        while capacity < needed_bytes:
+            capacity *= 2
+        capacity = max(needed_bytes, min(capacity, capacity_max))
+        if self.capacity:
+            files.allocate(self.path, capacity)
+        else:
+            files.create(self.path, capacity, sync=sync)
+        self.capacity = capacity
+
+    def cut(self, files: Files) -> None:
+        """Give back what was reserved behind the last block."""
+        if self.capacity > self.size:
+            files.allocate(self.path, self.size)
+            self.capacity = self.size
+
+    def remove(self, files: Files) -> None:
+        """All of it is settled. The acks go last: without them a crash in between would bring messages back."""
+        if self.is_damaged:
+            files.rename(self.path, self.damaged_path)
+            self.is_damaged = False
+        else:
+            files.unlink(self.path)
+        files.unlink(self.acks_path)
+
+
+def recover_segment(
+    files: Files, directory: str, number: int, report: RecoveryReport, *, is_last: bool
+) -> tuple[Segment, int] | None:
+    """Verify a segment, apply its ack log, cut its torn tail; the segment and the bytes of its live records.
+
+    None when nothing in it is left to deliver; its files are gone then, or kept under another name if damaged.
+    Only the last segment of a store can have a torn tail; in any other what does not verify is damage.
+    Raises StartRefused for a format version this broker does not know.
+    """
+    segment = Segment(directory, number, 0)
+    segment.capacity = files.size(segment.path)
+    survey = _Survey(files, segment, report, is_last=is_last)
+    live_bytes = survey.run() if segment.capacity else 0
+    files.forget(segment.path)
+    if segment.live == 0:
+        segment.remove(files)
+        return None
+    if not segment.is_damaged:
+        segment.cut(files)
+    return segment, live_bytes
+
+
+class _Survey:
+    """The one walk over a segment at start."""
+
+    def __init__(self, files: Files, segment: Segment, report: RecoveryReport, *, is_last: bool) -> None:
+        self._files = files
+        self._segment = segment
+        self._report = report
+        self._is_last = is_last
+        self._extents = array("I")
+        self._live_bytes = 0
+
+    def run(self) -> int:
+        segment = self._segment
+        size = segment.capacity
+        buffer = self._files.map(segment.path, size)
+        header = read_file_header(buffer, SEGMENT_MAGIC, segment.path)
+        if header is not None and header.number != segment.number:
+            # Taking a copied or renamed file for its namesake would deliver messages twice.
+            segment.salt = header.salt
+            self._damaged(f"says that it is number {header.number}")
+            return 0
+        walk = BlockWalk(buffer, size, header.salt if header else None, (Kind.RECORDS,))
+        self._apply(walk, buffer)
+        segment.salt = walk.salt or 0
+        segment.size = walk.end
+        segment.holes = walk.holes or None
+        segment.deleted = self._extents or None
+        self._judge(walk, buffer, has_header=header is not None)
+        self._report.messages += segment.live
+        return self._live_bytes
+
+    def _apply(self, walk: BlockWalk, buffer: mmap.mmap) -> None:
+        """Walk the blocks, leaving out what the ack log says is settled."""
+        ranges: list[tuple[int, int]] | None = None
+        at = 0
+        for block in walk:
+            if ranges is None:  # only now is the salt known for certain
+                ranges = self._settled_ranges(walk.salt)
+            self._segment.live += block.entries
+            self._live_bytes += block.end - block.start
+            at = self._delete(block, buffer, ranges, at)
+        if ranges is None:
+            ranges = self._settled_ranges(walk.salt)
+        self._report.acks_pruned += sum(1 for first, _end in ranges if first >= walk.end)
+
+    def _settled_ranges(self, salt: int | None) -> list[tuple[int, int]]:
+        acks = ack_log.recover(self._files, self._segment.acks_path, salt)
+        self._segment.acks = AckLog(acks.end)
+        self._report.bytes_cut += acks.bytes_cut
+        return acks.ranges
+
+    def _delete(self, block: Block, buffer: mmap.mmap, ranges: list[tuple[int, int]], at: int) -> int:
+        """Take the settled records of one block out; the index of the first range that may reach beyond it."""
+        while at < len(ranges) and ranges[at][0] < block.end:
+            first, end = ranges[at]
+            self._delete_range(block, buffer, max(first, block.start), min(end, block.end))
+            if end > block.end:
+                return at
+            at += 1
+        return at
+
+    def _delete_range(self, block: Block, buffer: mmap.mmap, first: int, end: int) -> None:
+        """Take the records out which begin in `first` <= offset < `end`."""
+        offset = first
+        while offset < end:
+            (record_bytes,) = LENGTH.unpack_from(buffer, offset)
+            if record_bytes < RECORD_HEAD_BYTES or offset + record_bytes > block.end:
+                break  # no record begins here: an ack log that lies must not take messages with it
+            offset += record_bytes
+            self._segment.live -= 1
+        if offset > first:
+            self._live_bytes -= offset - first
+            self._add_extent(first, offset)
+
+    def _add_extent(self, first: int, end: int) -> None:
+        """Neighbours become one; those of two blocks never are, for there is a header between them."""
+        extents = self._extents
+        if extents and extents[-1] == first:
+            extents[-1] = end
+        else:
+            extents.append(first)
+            extents.append(end)
+
+    def _judge(self, walk: BlockWalk, buffer: mmap.mmap, *, has_header: bool) -> None:
+        """Tell damage from a write that was cut short by the end of the process."""
+        left_over = bytes_used(buffer, walk.end, self._segment.capacity)
+        if walk.holes:
+            lost = sum(end - start for start, end in walk.holes.items())
+            self._damaged(f"has {lost} bytes that do not verify")
+        elif not has_header and (walk.salt is not None or not SEGMENT_MAGIC.startswith(buffer[:8].rstrip(b"\0"))):
+            self._damaged("has a damaged file header")
+        elif left_over and not self._is_last:
+            self._damaged(f"has {left_over} bytes at its end that do not verify")
+        else:
+            self._report.bytes_cut += left_over
+
+    def _damaged(self, what: str) -> None:
+        self._segment.is_damaged = True
+        self._report.damaged(f"{self._segment.path} {what}; what verifies is delivered, the file is kept")

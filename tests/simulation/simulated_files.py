@@ -1,0 +1,300 @@
+"""A file system that forgets: the twin of `shards.store.files.DiskFiles` for tests of crashes and refusing disks.
+
+Content lives in memory files, so that maps of it are real. Beside each file it remembers what a power failure could not
+take (the content at its last sync) and, write by write, what it could; likewise for directory entries. `refuse` makes
+one of the next calls fail, `stop` ends the "process" in the middle of one.
+"""
+
+import errno
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from shards.store.blocks import Buffer
+
+
+class Stopped(BaseException):
+    """The process ended here; no code of it runs any more."""
+
+
+@dataclass
+class SimulatedFile:
+    """Content, what of it is safe, and the writes in between: an offset with bytes, or a new size."""
+
+    synced: bytes = b""
+    unsynced: list[tuple[int, bytes] | int] = field(default_factory=list)
+    descriptor: int = field(default_factory=lambda: os.memfd_create("simulated"))
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def content(self) -> bytes:
+        return os.pread(self.descriptor, self.size, 0)
+
+    def sync(self) -> None:
+        self.synced = self.content()
+        self.unsynced.clear()
+
+    def after_power_failure(self, random: Random) -> "SimulatedFile":
+        """Each unsynced change got through, or did not, or in part: the disk owes nobody an order."""
+        content = bytearray(self.synced)
+        for change in self.unsynced:
+            fate = random.random()
+            if fate < 0.4:
+                continue
+            if isinstance(change, int):
+                del content[change:]
+                content.extend(bytes(change - len(content)))
+                continue
+            offset, written = change
+            if fate < 0.6:
+                written = written[: random.randrange(len(written) + 1)]
+            content.extend(bytes(max(0, offset + len(written) - len(content))))
+            content[offset : offset + len(written)] = written
+        survivor = SimulatedFile(bytes(content))
+        os.pwrite(survivor.descriptor, content, 0)
+        return survivor
+
+
+@dataclass
+class Entry:
+    """A change of one directory entry that is not safe yet; `file` is None when the entry went."""
+
+    path: str
+    file: SimulatedFile | None
+
+
+class SimulatedSyncBatch:
+    def __init__(self, files: Sequence[SimulatedFile], settle: Callable[[], None], fault: OSError | None) -> None:
+        self._files = files
+        self._settle = settle
+        self._fault = fault
+        self._is_empty = not files
+
+    def __bool__(self) -> bool:
+        return not self._is_empty
+
+    def run(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+        for file in self._files:
+            file.sync()
+        self._settle()
+
+
+class SimulatedFiles:
+    """Passes the same contract suite as `DiskFiles`; everything random comes from `seed`."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.random = Random(seed)
+        self.calls = 0  # that change something
+        self.bytes_written = 0
+        self.sync_fault: OSError | None = None
+        self._files: dict[str, SimulatedFile] = {}
+        self._safe: dict[str, SimulatedFile] = {}
+        self._entries: list[Entry] = []
+        self._directories: set[str] = set()
+        self._maps: dict[str, mmap.mmap] = {}
+        self._unsynced: dict[str, None] = {}
+        self._unsynced_entries = False
+        self._refusals: dict[int, int] = {}
+        self._stop_at = -1
+        self._refuse_all = 0
+        self._is_full = False
+
+    # what tests decide ------------------------------------------------------------------------------------------------
+
+    def refuse(self, in_calls: int, error: int = errno.ENOSPC) -> None:
+        """The changing call after `in_calls` others fails once; a write gets half of its bytes through."""
+        self._refusals[self.calls + in_calls] = error
+
+    def refuse_everything(self, error: int = errno.ENOSPC) -> None:
+        self._refuse_all = error
+
+    def fill_up(self) -> None:
+        """No room for another byte until something was unlinked."""
+        self._is_full = True
+
+    def accept_everything(self) -> None:
+        self._refuse_all = 0
+        self._is_full = False
+        self._refusals.clear()
+
+    def stop(self, in_calls: int) -> None:
+        """The changing call after `in_calls` others is the process's last; a write gets a random part through."""
+        self._stop_at = self.calls + in_calls
+
+    def restart(self) -> "SimulatedFiles":
+        """After the process ended: the kernel had everything it was given."""
+        return self._successor(dict(self._files))
+
+    def power_failure(self) -> "SimulatedFiles":
+        """After the machine stopped: entries survive in order up to some moment, content as it pleases."""
+        names = dict(self._safe)
+        for entry in self._entries[: self.random.randrange(len(self._entries) + 1)]:
+            if entry.file is None:
+                names.pop(entry.path, None)
+            else:
+                names[entry.path] = entry.file
+        return self._successor({path: file.after_power_failure(self.random) for path, file in names.items()})
+
+    def _successor(self, names: dict[str, SimulatedFile]) -> "SimulatedFiles":
+        successor = SimulatedFiles(self.random.randrange(2**32))
+        successor._files = names
+        successor._safe = dict(names)
+        successor._directories = set(self._directories)
+        return successor
+
+    def names(self) -> list[str]:
+        return sorted(self._files)
+
+    def content(self, path: str) -> bytes:
+        return self._files[path].content()
+
+    def overwrite(self, path: str, offset: int, damage: bytes) -> None:
+        """What nobody wrote: a rotten sector."""
+        os.pwrite(self._files[path].descriptor, damage, offset)
+
+    # Files ------------------------------------------------------------------------------------------------------------
+
+    def make_directory(self, path: str, *, sync: bool) -> None:
+        if path not in self._directories:
+            self._changing(path)
+            while path not in ("", "/"):
+                self._directories.add(path)
+                path = os.path.dirname(path)
+
+    def create(self, path: str, size_bytes: int, *, sync: bool) -> None:
+        self._changing(path)
+        if path in self._files:
+            raise FileExistsError(errno.EEXIST, "exists", path)
+        self._new_file(path, sync=sync)
+        self._resize(self._files[path], size_bytes)
+
+    def allocate(self, path: str, size_bytes: int) -> None:
+        self._changing(path)
+        self._maps.pop(path, None)
+        self._resize(self._found(path), size_bytes)
+
+    def write(self, path: str, offset: int, parts: Sequence[Buffer], *, sync: bool) -> None:
+        if self._is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        content = b"".join(parts)
+        fault = self._fault(path)
+        if fault is not None:
+            through = self.random.randrange(len(content) + 1) if isinstance(fault, Stopped) else len(content) // 2
+            content = content[:through]
+        if path not in self._files:
+            if fault is not None:
+                raise fault
+            self._new_file(path, sync=sync)
+        file = self._files[path]
+        os.pwrite(file.descriptor, content, offset)
+        file.unsynced.append((offset, content))
+        if sync:
+            self._unsynced[path] = None
+        if fault is not None:
+            raise fault
+        self.bytes_written += len(content)
+
+    def read(self, path: str, offset: int, size_bytes: int) -> bytes:
+        return os.pread(self._found(path).descriptor, size_bytes, offset)
+
+    def size(self, path: str) -> int:
+        return self._found(path).size
+
+    def map(self, path: str, size_bytes: int) -> mmap.mmap:
+        mapped = self._maps.get(path)
+        if mapped is None or len(mapped) < size_bytes:
+            file = self._found(path)
+            assert size_bytes <= file.size, "reading this map would be SIGBUS"
+            mapped = mmap.mmap(file.descriptor, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
+            self._maps[path] = mapped
+        return mapped
+
+    def release(self, path: str) -> None:
+        self._found(path)
+
+    def forget(self, path: str) -> None:
+        self._maps.pop(path, None)
+
+    def rename(self, path: str, new_path: str) -> None:
+        self._changing(path)
+        file = self._found(path)
+        self.forget(path)
+        self._files[new_path] = file
+        del self._files[path]
+        self._entries += [Entry(new_path, file), Entry(path, None)]
+
+    def unlink(self, path: str) -> None:
+        if path in self._files:
+            self._changing(path)
+            self._is_full = False
+            self.forget(path)
+            self._unsynced.pop(path, None)
+            del self._files[path]
+            self._entries.append(Entry(path, None))
+
+    def remove_tree(self, path: str) -> None:
+        for name in [name for name in self._files if name.startswith(path + "/")]:
+            self.unlink(name)
+        self._directories = {other for other in self._directories if other != path and not other.startswith(path + "/")}
+
+    def list(self, path: str) -> Sequence[str]:
+        return sorted(
+            os.path.basename(name) for name in {*self._files, *self._directories} if os.path.dirname(name) == path
+        )
+
+    def take_unsynced(self) -> SimulatedSyncBatch:
+        files = [self._files[path] for path in self._unsynced]
+        self._unsynced.clear()
+        return SimulatedSyncBatch(files, self._settle_entries, self.sync_fault)
+
+    def sync_batch(self, path: str) -> SimulatedSyncBatch:
+        return SimulatedSyncBatch([self._found(path)], lambda: None, self.sync_fault)
+
+    def nonce(self) -> int:
+        return self.random.randrange(2**32)
+
+    def close(self) -> None:
+        self._maps.clear()
+
+    # inside -----------------------------------------------------------------------------------------------------------
+
+    def _found(self, path: str) -> SimulatedFile:
+        if path not in self._files:
+            raise FileNotFoundError(errno.ENOENT, "missing", path)
+        return self._files[path]
+
+    def _new_file(self, path: str, *, sync: bool) -> None:
+        if os.path.dirname(path) not in self._directories:
+            raise FileNotFoundError(errno.ENOENT, "no directory", path)
+        self._files[path] = SimulatedFile()
+        self._entries.append(Entry(path, self._files[path]))
+
+    def _resize(self, file: SimulatedFile, size_bytes: int) -> None:
+        os.ftruncate(file.descriptor, size_bytes)
+        file.unsynced.append(size_bytes)
+
+    def _settle_entries(self) -> None:
+        self._safe = dict(self._files)
+        self._entries.clear()
+
+    def _changing(self, path: str) -> None:
+        fault = self._fault(path)
+        if fault is not None:
+            raise fault
+
+    def _fault(self, path: str) -> BaseException | None:
+        call = self.calls
+        self.calls += 1
+        if call == self._stop_at:
+            return Stopped()
+        error = self._refuse_all or self._refusals.pop(call, 0)
+        return OSError(error, os.strerror(error), path) if error else None
