@@ -1,0 +1,33 @@
+"""A binding leads messages from an exchange to a queue or to another exchange."""
+
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import msgspec
+
+if TYPE_CHECKING:
+    from shards.model.exchanges.exchange import Exchange
+    from shards.model.queues.queue import Queue
+
+Arguments: TypeAlias = dict[str, Any]
+"""A decoded AMQP field table."""
+
+Destination: TypeAlias = Union["Queue", "Exchange"]
+BindingKey: TypeAlias = tuple[int, str, bytes]
+
+
+def arguments_key(arguments: Arguments) -> bytes:
+    """Equal for equal tables, whatever the order of their fields; empty for an empty one."""
+    return msgspec.msgpack.encode(arguments, order="deterministic") if arguments else b""
+
+
+class Binding:
+    """One binding, known to its source (which routes by it) and its destination (which takes it along when it goes)."""
+
+    __slots__ = ("arguments", "destination", "key", "routing_key", "source")
+
+    def __init__(self, source: "Exchange", destination: Destination, routing_key: str, arguments: Arguments) -> None:
+        self.source = source
+        self.destination = destination
+        self.routing_key = routing_key
+        self.arguments = arguments or None
+        self.key: BindingKey = (id(destination), routing_key, arguments_key(arguments))

@@ -1,0 +1,1 @@
+"""Queues: who waits, what is ready, who gets it next."""

@@ -1,0 +1,174 @@
+"""What one turn of the pump has touched and must finish before anything is sent: the shard's only shared agenda.
+
+```
+receive all → queues woken here → deliver → flush what is unwritten → confirm or await a round → send outboxes
+```
+A *round* is one group commit: definitions committed and written segments synced together, in a worker thread. Whatever
+is written now is covered by round `next_round`; a round that has begun covers nothing that comes later.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from shards.compaction.compactable import Compactable
+
+
+class Deliverable(Protocol):
+    """A queue as the turn sees it."""
+
+    name: str
+    is_awake: bool
+
+    def deliver(self, now: int) -> bool:
+        """Hand ready messages to consumers with room; True when some of both are left for the next turn."""
+
+    def flush(self) -> None:
+        """Write what is unwritten; raises OSError and may be called again."""
+
+
+class Confirming(Protocol):
+    """A publisher that waits to hear that its messages are safe."""
+
+    def written(self, turn: "Turn") -> None:
+        """Everything published so far has left the process."""
+
+    def released(self, durable_through: int) -> bool:
+        """Rounds up to this one are on disk; True while more is awaited."""
+
+
+class Sender(Protocol):
+    """A connection with something in its outbox, or with input it kept."""
+
+    is_listed: bool
+
+    def resume(self, now: int) -> None:
+        """Go on with the input."""
+
+
+class Turn(Compactable):
+    """The agenda; every list is emptied within the turn that filled it, unless the file system refuses writes."""
+
+    __slots__ = (
+        "_waiting",
+        "awake",
+        "blocked",
+        "confirming",
+        "is_storage_blocked",
+        "next_round",
+        "now",
+        "resumable",
+        "round_wanted",
+        "syncs",
+        "unflushed",
+        "unreadable",
+        "unsent",
+    )
+    COLLECTIONS = ("_waiting", "blocked", "unflushed")
+
+    def __init__(self, *, syncs: bool = True) -> None:
+        self.now = 0
+        self.awake: list[Deliverable] = []
+        self.unflushed: dict[Deliverable, None] = {}  # each once, however long the file system refuses
+        self.confirming: list[Confirming] = []
+        self.unsent: list[Sender] = []
+        self.resumable: list[Sender] = []  # held their input back and may go on
+        self.blocked: dict[Sender, None] = {}  # publishers that wait for the file system
+        self.unreadable: list[tuple[Deliverable, OSError]] = []  # for the host to tell about
+        self.syncs = syncs  # False: durability = "os", a write to the page cache is enough
+        self.next_round = 1
+        self.round_wanted = False
+        self.is_storage_blocked = False
+        self._waiting: dict[Confirming, None] = {}
+
+    def wake(self, queue: Deliverable) -> None:
+        """Look at this queue before the turn ends: it has new messages or a consumer with room."""
+        if not queue.is_awake:
+            queue.is_awake = True
+            self.awake.append(queue)
+
+    def await_round(self, waiter: Confirming) -> int:
+        """Call `waiter.released` once what is written now is on disk; the number of the round that will tell."""
+        self.round_wanted = True
+        self._waiting[waiter] = None
+        return self.next_round
+
+    def forget(self, waiter: Confirming) -> None:
+        self._waiting.pop(waiter, None)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the next turn has something to do even if no socket is ready."""
+        return bool(self.awake or self.unsent or self.resumable)
+
+    def finish(self, now: int) -> None:
+        """Deliver, flush, confirm. Raises OSError when a flush fails: nothing is lost, nothing unwritten is confirmed.
+
+        While storage is blocked, deliveries go on and nothing is written; `retry` tells when that is over.
+        """
+        self.now = now
+        self._deliver(now)
+        if not self.is_storage_blocked:
+            self._write()
+
+    def retry(self) -> None:
+        """Write what could not be written; raises OSError while that is still so."""
+        self._write()
+        self._unblock_storage()
+
+    def _write(self) -> None:
+        self._flush()
+        confirming, self.confirming = self.confirming, []
+        for publisher in confirming:
+            publisher.written(self)
+
+    def _deliver(self, now: int) -> None:
+        awake, self.awake = self.awake, []
+        for queue in awake:
+            queue.is_awake = False
+            self.unflushed[queue] = None
+            try:
+                has_more = queue.deliver(now)
+            except OSError as fault:
+                # One queue that cannot be read is no reason to keep the others waiting.
+                self.unreadable.append((queue, fault))
+                continue
+            if has_more:
+                self.wake(queue)
+
+    def _flush(self) -> None:
+        unflushed, self.unflushed = self.unflushed, {}
+        refusals = []
+        for queue in unflushed:
+            try:
+                queue.flush()
+            except OSError as fault:
+                # The others may have files to unlink, which is how a full disk gets room again.
+                self.unflushed[queue] = None
+                refusals.append(fault)
+        if refusals:
+            raise refusals[0]
+
+    def block_storage(self) -> None:
+        """The file system refuses writes: whoever publishes waits from now on."""
+        self.is_storage_blocked = True
+
+    def _unblock_storage(self) -> None:
+        self.is_storage_blocked = False
+        blocked, self.blocked = self.blocked, {}
+        self.resumable.extend(blocked)
+
+    def begin_round(self) -> int:
+        """A round begins now; the caller takes everything unsynced along with it."""
+        self.round_wanted = False
+        self.next_round += 1
+        return self.next_round - 1
+
+    def complete_round(self, number: int) -> None:
+        """A round is on disk: tell everybody who waited for it or an earlier one."""
+        for waiter in tuple(self._waiting):
+            if not waiter.released(number):
+                self._waiting.pop(waiter, None)
+
+
+FreshName = Callable[[], str]
+"""Gives a random text nobody else has, for server-named queues and consumer tags; the core has no dice."""

@@ -1,0 +1,111 @@
+"""The virtual hosts this shard owns, the rights of their users, and the way in for clients."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ipc.data_directory import VHostDirectory
+from ipc.messages.commands import Permissions
+from ipc.settings import StoreSettings
+from shards.compaction.compactable import Compactable
+from shards.model.access import Access
+from shards.model.queues.queue import Queue
+from shards.model.turn import FreshName, Turn
+from shards.model.vhost import VHost
+from shards.store.definitions import Change, Definitions
+from shards.store.files import Files
+from shards.store.recovery import RecoveryReport
+
+_NOTHING = Permissions(configure="", write="", read="")
+
+
+class VHosts(Compactable):
+    """Everything a shard knows about brokers hangs below this."""
+
+    COLLECTIONS = ("_accesses", "_definitions", "_vhosts")
+
+    def __init__(self, turn: Turn, files: Files, settings: StoreSettings, fresh_name: FreshName) -> None:
+        self._turn = turn
+        self._files = files
+        self._settings = settings
+        self._fresh_name = fresh_name
+        self._vhosts: dict[str, VHost] = {}
+        self._definitions: dict[str, Definitions] = {}
+        self._accesses: dict[tuple[str, str], Access] = {}
+
+    def children(self) -> Iterable[Compactable]:
+        return (self._turn, *self._vhosts.values(), *self._accesses.values(), *self._definitions.values())
+
+    def __len__(self) -> int:
+        return len(self._vhosts)
+
+    def find(self, name: str) -> VHost | None:
+        return self._vhosts.get(name)
+
+    def open(self, name: str, directory: str) -> tuple[VHost, RecoveryReport]:
+        """Recover a vhost from its directory. Raises OSError and StartRefused, and then owns nothing of it."""
+        paths = VHostDirectory(directory)
+        for path in (paths.queues, paths.transient):
+            self._files.make_directory(str(path), sync=True)
+        self._files.remove_tree(str(paths.transient))
+        self._files.make_directory(str(paths.transient), sync=True)
+        definitions = Definitions(str(paths.definitions))
+        report = RecoveryReport()
+        vhost = VHost(name, Path(directory), self._files, self._settings, self._turn, self._fresh_name)
+        try:
+            stored = definitions.load()
+            self._remove_orphans(paths, {str(queue.number) for queue in stored.queues})
+            vhost.restore(stored.exchanges, stored.queues, stored.bindings, report)
+        except BaseException:
+            definitions.close()
+            raise
+        self._vhosts[name] = vhost
+        self._definitions[name] = definitions
+        return vhost, report
+
+    def _remove_orphans(self, paths: VHostDirectory, known: set[str]) -> None:
+        # A queue whose declaration never reached the disk, or whose deletion did: nobody was promised anything in it.
+        for entry in self._files.list(str(paths.queues)):
+            if entry not in known:
+                self._files.remove_tree(str(paths.queues / entry))
+
+    def close(self, name: str) -> list[tuple[Queue, OSError]]:
+        """Give a vhost up; its connections have been closed before. What could not be written, as `VHost.close` says.
+
+        Raises OSError when changed definitions cannot be committed; the vhost is closed all the same.
+        """
+        vhost = self._vhosts.pop(name)
+        definitions = self._definitions.pop(name)
+        unwritten = vhost.close()
+        changes = vhost.take_changes()
+        try:
+            if changes:
+                definitions.commit(changes)
+        finally:
+            definitions.close()
+        return unwritten
+
+    def names(self) -> list[str]:
+        return list(self._vhosts)
+
+    def take_changes(self) -> list[tuple[Definitions, list[Change]]]:
+        """What has to be committed in the round that begins now."""
+        return [
+            (self._definitions[name], vhost.take_changes()) for name, vhost in self._vhosts.items() if vhost.changes
+        ]
+
+    def access(self, user: str, vhost: str, permissions: Permissions) -> Access:
+        """One object for all connections of a user to a vhost, so that a change reaches them all."""
+        access = self._accesses.get((user, vhost))
+        if access is None:
+            access = self._accesses[user, vhost] = Access(user, vhost, permissions)
+        else:
+            access.change(permissions)
+        return access
+
+    def change_access(self, user: str, vhost: str, permissions: Permissions | None) -> None:
+        access = self._accesses.get((user, vhost))
+        owner = self._vhosts.get(vhost)
+        if access is not None:
+            access.change(permissions or _NOTHING)
+        if owner is not None:
+            owner.revision += 1  # remembered routes were checked against the old rights

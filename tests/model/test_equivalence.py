@@ -1,0 +1,68 @@
+"""A second declaration must mean what the first did, and is told the first difference in RabbitMQ's words."""
+
+from typing import Any
+
+import pytest
+
+from ipc.errors import AccessRefused, PreconditionFailed
+from tests.model.making import declare, declare_exchange
+from tests.protocols.conversation import World
+
+
+def test_an_equal_declaration_finds_the_same_queue(world: World) -> None:
+    first = declare(world.vhost, "jobs", arguments={"x-max-length": 5})
+
+    assert declare(world.vhost, "jobs", arguments={"x-max-length": 5}) is first
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"is_durable": False}, "'durable' for queue 'jobs' in vhost '/': received 'false' but current is 'true'"),
+        ({"is_auto_delete": True}, "'auto_delete' for queue 'jobs' in vhost '/': received 'true'"),
+        ({"is_exclusive": True}, "'exclusive' for queue 'jobs' in vhost '/': received 'true'"),
+        ({"arguments": {}}, "'x-max-length' for queue 'jobs' in vhost '/': received none but current is '5'"),
+        ({"arguments": {"x-max-length": 6}}, "received '6' but current is '5'"),
+        ({"arguments": {"x-max-length": 5, "a": "b"}}, "'a' for queue 'jobs' in vhost '/': received 'b'"),
+    ],
+)
+def test_another_queue_under_the_same_name_is_refused(world: World, other: dict[str, Any], told: str) -> None:
+    declare(world.vhost, "jobs", arguments={"x-max-length": 5})
+
+    with pytest.raises(PreconditionFailed) as refused:
+        declare(world.vhost, "jobs", **{"arguments": {"x-max-length": 5}, **other})
+
+    assert told in refused.value.text
+    assert refused.value.text.startswith("inequivalent arg ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "other", "differs"),
+    [
+        ("direct", {}, "type"),
+        ("fanout", {"is_durable": False}, "durable"),
+        ("fanout", {"is_auto_delete": True}, "auto_delete"),
+        ("fanout", {"is_internal": True}, "internal"),
+        ("fanout", {"arguments": {"alternate-exchange": "a"}}, "alternate-exchange"),
+    ],
+)
+def test_another_exchange_under_the_same_name_is_refused(
+    world: World, kind: str, other: dict[str, Any], differs: str
+) -> None:
+    declare_exchange(world.vhost, "news")
+
+    with pytest.raises(PreconditionFailed) as refused:
+        declare_exchange(world.vhost, "news", kind, **other)
+
+    assert f"inequivalent arg '{differs}' for exchange 'news' in vhost '/'" in refused.value.text
+
+
+def test_a_predeclared_exchange_may_be_declared_as_it_is(world: World) -> None:
+    assert declare_exchange(world.vhost, "amq.topic", "topic") is world.vhost.exchange("amq.topic")
+
+
+def test_reserved_names_are_refused(world: World) -> None:
+    with pytest.raises(AccessRefused):
+        declare_exchange(world.vhost, "amq.mine")
+    with pytest.raises(AccessRefused):
+        declare(world.vhost, "amq.mine")

@@ -1,0 +1,306 @@
+"""The turn's agenda: what wakes up is delivered, written and confirmed; rounds cover what came before them; and a file
+system that refuses writes loses nothing."""
+
+import errno
+import mmap
+from pathlib import Path
+
+import pytest
+from pamqp import commands
+
+from shards.model.queues.queue import Queue
+from shards.model.turn import Turn
+from tests.model.making import Eater, append, declare, take_all
+from tests.protocols.conversation import Client, World, content
+from tests.simulation.simulated_files import SimulatedFiles
+
+
+class Publisher:
+    """Waits for everything it published to be written, and then for a round."""
+
+    def __init__(self, *, awaits_disk: bool) -> None:
+        self.awaits_disk = awaits_disk
+        self.is_written = False
+        self.round = 0
+        self.heard: list[int] = []
+
+    def written(self, turn: Turn) -> None:
+        self.is_written = True
+        if self.awaits_disk:
+            self.round = turn.await_round(self)
+
+    def released(self, durable_through: int) -> bool:
+        self.heard.append(durable_through)
+        return durable_through < self.round
+
+
+# rounds ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_round_covers_what_was_written_before_it_began() -> None:
+    turn = Turn()
+    early, late = Publisher(awaits_disk=True), Publisher(awaits_disk=True)
+    early.written(turn)
+    number = turn.begin_round()
+    late.written(turn)
+
+    turn.complete_round(number)
+    assert early.round == number
+    assert late.round == number + 1
+
+    turn.complete_round(turn.begin_round())
+    assert early.heard == [number]
+    assert late.heard == [number, number + 1]
+
+
+def test_a_round_is_wanted_once_somebody_waits_and_until_it_begins() -> None:
+    turn = Turn()
+    wanted = [turn.round_wanted]
+    Publisher(awaits_disk=True).written(turn)
+    wanted.append(turn.round_wanted)
+    turn.begin_round()
+    wanted.append(turn.round_wanted)
+
+    assert wanted == [False, True, False]
+
+
+def test_whoever_left_is_not_told() -> None:
+    turn = Turn()
+    publisher = Publisher(awaits_disk=True)
+    publisher.written(turn)
+
+    turn.forget(publisher)
+    turn.complete_round(turn.begin_round())
+
+    assert publisher.heard == []
+
+
+def test_publishers_hear_of_writing_once_a_turn() -> None:
+    turn = Turn()
+    publisher = Publisher(awaits_disk=False)
+    turn.confirming.append(publisher)
+
+    turn.finish(0)
+
+    assert publisher.is_written
+    assert not turn.confirming
+
+
+# storage that refuses -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files() -> SimulatedFiles:
+    return SimulatedFiles()
+
+
+@pytest.fixture
+def world(tmp_path: Path, files: SimulatedFiles) -> World:
+    return World(tmp_path, files=files)
+
+
+@pytest.fixture
+def queue(world: World) -> Queue:
+    return declare(world.vhost, "jobs")
+
+
+def test_a_refused_write_is_told_and_nothing_unwritten_is_confirmed(
+    world: World, files: SimulatedFiles, queue: Queue
+) -> None:
+    publisher = Publisher(awaits_disk=False)
+    world.turn.confirming.append(publisher)
+    append(queue, b"dig")
+    files.refuse_everything()
+
+    with pytest.raises(OSError, match="No space left"):
+        world.turn.finish(world.now)
+
+    assert not publisher.is_written
+    assert queue.ready_count == 1
+
+
+def test_writing_again_loses_nothing_and_confirms(world: World, files: SimulatedFiles, queue: Queue) -> None:
+    publisher = Publisher(awaits_disk=False)
+    world.turn.confirming.append(publisher)
+    append(queue, b"one", b"two")
+    files.refuse_everything()
+    world.finish_turn()
+    states = [(world.turn.is_storage_blocked, publisher.is_written)]
+    world.retry_storage()
+    states.append((world.turn.is_storage_blocked, publisher.is_written))
+    files.accept_everything()
+    world.retry_storage()
+    states.append((world.turn.is_storage_blocked, publisher.is_written))
+
+    assert states == [(True, False), (True, False), (False, True)]
+    assert take_all(queue) == [b"one", b"two"]
+
+
+def test_one_queue_that_cannot_be_written_keeps_no_other_from_being_written_later(
+    world: World, files: SimulatedFiles
+) -> None:
+    queues = [declare(world.vhost, f"jobs-{number}") for number in range(5)]
+    for queue in queues:
+        append(queue, b"dig")
+    files.refuse(in_calls=3)
+    world.finish_turn()
+
+    world.retry_storage()
+
+    assert not world.turn.unflushed
+    assert all(queue.store is not None and not queue.store.dirty for queue in queues)
+
+
+def test_deliveries_go_on_while_nothing_can_be_written(world: World, files: SimulatedFiles, queue: Queue) -> None:
+    files.refuse_everything()
+    append(queue, b"one")
+    world.finish_turn()
+    eater = Eater(queue)
+    queue.add_consumer(eater)
+    world.finish_turn()
+
+    assert eater.bodies == [b"one"]
+
+
+def test_a_queue_used_over_and_over_while_storage_refuses_is_remembered_once(
+    world: World, files: SimulatedFiles, queue: Queue
+) -> None:
+    files.refuse_everything()
+    append(queue, b"dig")
+    eater = Eater(queue, appetite=1)
+    queue.add_consumer(eater)
+    for _ in range(100):
+        world.finish_turn()
+        eater.give_back()
+
+    assert len(world.turn.unflushed) == 1
+
+
+def test_a_queue_deleted_while_storage_refuses_is_no_longer_written(
+    world: World, files: SimulatedFiles, queue: Queue
+) -> None:
+    append(queue, b"dig")
+    files.refuse_everything()
+    world.finish_turn()
+
+    world.vhost.delete_queue(queue)
+    files.accept_everything()
+    world.retry_storage()
+
+    assert not world.turn.is_storage_blocked
+    assert not world.turn.unflushed
+
+
+def publisher_and_consumer(world: World) -> tuple[Client, Client]:
+    publisher, consumer = world.client().open(), world.client().open()
+    publisher.declare("work", durable=True)
+    publisher.ask(commands.Confirm.Select())
+    return publisher, consumer
+
+
+def test_publishers_wait_and_go_on_later_in_order(world: World, files: SimulatedFiles) -> None:
+    publisher, consumer = publisher_and_consumer(world)
+    publisher.publish("", "work", b"0", persistent=True)
+    assert [reply.delivery_tag for reply in publisher.replies()] == [1]
+
+    files.refuse_everything()
+    publisher.publish("", "work", b"1", persistent=True)
+    publisher.publish("", "work", b"2", persistent=True)
+    assert list(world.turn.blocked) == [publisher.connection]
+    assert publisher.replies() == []
+
+    files.accept_everything()
+    world.retry_storage()
+
+    assert publisher.connection.wants_input
+    assert max(reply.delivery_tag for reply in publisher.replies()) == 3
+    assert consumer.drain("work") == [b"0", b"1", b"2"]
+
+
+def test_nobody_but_publishers_waits(world: World, files: SimulatedFiles) -> None:
+    publisher, consumer = publisher_and_consumer(world)
+    publisher.publish("", "work", b"0")
+    publisher.replies()
+    files.refuse_everything()
+    publisher.publish("", "work", b"1")
+
+    consumer.consume("work", acks=True)
+    assert consumer.bodies() == [b"0", b"1"]
+    consumer.ack(1)
+    consumer.nack(2)
+
+    assert consumer.bodies() == [b"1"]
+    assert consumer.connection.wants_input
+
+
+def test_a_publisher_may_leave_while_it_waits(world: World, files: SimulatedFiles) -> None:
+    publisher, consumer = publisher_and_consumer(world)
+    files.refuse_everything()
+    for _ in range(2):
+        publisher.publish("", "work", b"dig", persistent=True)
+    assert not publisher.connection.wants_input
+
+    publisher.disconnect()
+    assert not world.turn.blocked
+    files.accept_everything()
+    world.retry_storage()
+
+    assert consumer.drain("work") == [b"dig"]
+
+
+def test_a_message_half_taken_in_when_storage_refuses_is_completed(world: World, files: SimulatedFiles) -> None:
+    publisher, consumer = publisher_and_consumer(world)
+    whole = content("", "work", b"x" * 1000)
+    publisher.send(whole[:-500])
+    files.refuse_everything()
+    consumer.publish("", "work", b"dig")
+    assert world.turn.is_storage_blocked
+
+    publisher.send(whole[-500:])
+    files.accept_everything()
+    world.retry_storage()
+
+    assert sorted(consumer.drain("work")) == [b"dig", b"x" * 1000]
+
+
+def test_a_refusing_disk_loses_no_large_body(world: World, files: SimulatedFiles) -> None:
+    publisher, consumer = publisher_and_consumer(world)
+    body = b"x" * 600_000
+    files.refuse_everything()
+    publisher.publish("", "work", body, persistent=True)
+    assert publisher.replies() == []
+
+    files.accept_everything()
+    world.retry_storage()
+
+    assert [reply.delivery_tag for reply in publisher.replies()] == [1]
+    assert consumer.drain("work") == [body]
+
+
+class UnreadableFiles(SimulatedFiles):
+    """Maps nothing whose path names one queue's directory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unreadable = ""
+
+    def map(self, path: str, size_bytes: int) -> mmap.mmap:
+        if self.unreadable and self.unreadable in path:
+            raise OSError(errno.EIO, "Input/output error", path)
+        return super().map(path, size_bytes)
+
+
+def test_a_queue_that_cannot_be_read_keeps_no_other_waiting(tmp_path: Path) -> None:
+    files = UnreadableFiles()
+    world = World(tmp_path, files=files)
+    broken, sound = eaters = [Eater(declare(world.vhost, name)) for name in ("broken", "sound")]
+    for eater in eaters:
+        append(eater.queue, b"dig")
+        eater.queue.flush()
+        eater.queue.add_consumer(eater)
+    files.unreadable = f"/queues/{broken.queue.number}/"
+
+    world.turn.finish(world.now)
+
+    assert sound.bodies == [b"dig"]
+    assert [queue for queue, _fault in world.turn.unreadable] == [broken.queue]
