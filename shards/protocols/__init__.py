@@ -1,0 +1,1 @@
+"""Protocols: conversations with clients as state machines, bytes in and bytes out."""

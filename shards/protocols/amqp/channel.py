@@ -1,0 +1,97 @@
+"""A channel: its own queue of unacknowledged deliveries, consumers, confirms and content under way."""
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from shards.compaction.compactable import Compactable
+from shards.model.queues.queue import Queue
+from shards.protocols.amqp.confirming import Confirms
+from shards.protocols.amqp.ledger import Ledger
+
+if TYPE_CHECKING:
+    from shards.protocols.amqp.connection import Connection
+    from shards.protocols.amqp.consuming import ChannelConsumer
+    from shards.protocols.amqp.publishing import Content
+
+_SOURCE_MAX: Final = 2**32 - 1  # what the ledger has room for; a client that polls gets there
+
+
+class ChannelState(Enum):
+    OPEN = auto()
+    CLOSING = auto()  # we sent channel.close and ignore everything until close-ok
+
+
+class Source:
+    """Where a delivery came from and who counts it: a consumer, or `basic.get` on one queue."""
+
+    __slots__ = ("consumer", "number", "queue", "unacknowledged")
+
+    def __init__(self, number: int, queue: Queue, consumer: "ChannelConsumer | None" = None) -> None:
+        self.number = number
+        self.queue = queue
+        self.consumer = consumer
+        self.unacknowledged = 0
+
+
+class Channel(Compactable):
+    """State of one open channel; what methods do to it stands in the modules named after the verbs."""
+
+    __slots__ = (
+        "_source_next",
+        "confirms",
+        "connection",
+        "consumers",
+        "content",
+        "is_flowing",
+        "last_queue",
+        "ledger",
+        "number",
+        "prefetch",
+        "prefetch_of_new_consumers",
+        "sources",
+        "state",
+    )
+    COLLECTIONS = ("consumers", "sources")
+
+    def __init__(self, number: int, connection: "Connection") -> None:
+        self.number = number
+        self.connection = connection
+        self.state = ChannelState.OPEN
+        self.is_flowing = True  # channel.flow(active=false) stops deliveries
+        self.prefetch = 0  # of the whole channel; 0: no limit
+        self.prefetch_of_new_consumers = connection.settings.consumer_prefetch_default
+        self.last_queue: str | None = None  # what an empty queue name means (specification: queue.declare)
+        self.consumers: dict[str, ChannelConsumer] = {}
+        self.sources: dict[int, Source] = {}
+        self.ledger = Ledger()
+        self.confirms: Confirms | None = None
+        self.content: Content | None = None
+        self._source_next = 1
+
+    def children(self) -> Iterable[Compactable]:
+        return (self.ledger,)
+
+    def add_source(self, queue: Queue, consumer: "ChannelConsumer | None" = None) -> Source:
+        number = self._source_next
+        while number in self.sources:
+            number = number % _SOURCE_MAX + 1
+        self._source_next = number % _SOURCE_MAX + 1
+        source = self.sources[number] = Source(number, queue, consumer)
+        return source
+
+    def drop_source(self, source: Source) -> None:
+        """Forget a source once nothing of it is outstanding and nobody will take from it again."""
+        if not source.unacknowledged and source.consumer is None:
+            self.sources.pop(source.number, None)
+
+    def room(self) -> int:
+        """How many more deliveries the channel-wide prefetch allows; a large number when there is no limit."""
+        if not self.is_flowing or self.state is not ChannelState.OPEN:
+            return 0
+        return self.prefetch - len(self.ledger) if self.prefetch else 1 << 31
+
+    def offer_consumers(self) -> None:
+        """Room may have come back: let all consumers wait for messages again."""
+        for consumer in tuple(self.consumers.values()):
+            consumer.queue.offer(consumer)

@@ -1,0 +1,469 @@
+"""A client's connection after `connection.open`: bytes come in, state changes, bytes wait in the outbox.
+
+```
+OPEN ──connection.close from the client──► CLOSED (close-ok sent)
+  └──a refusal, or the broker's wish──► CLOSING (close sent; all but close-ok ignored) ──close-ok or deadline──► CLOSED
+```
+A connection keeps its input, and its host stops reading, while it waits for something: for the disk before it may reply
+(a durable declaration), for the file system to take its publishes, for its client to read what it asked for.
+"""
+
+from collections.abc import Callable, Iterable
+from enum import Enum, auto
+from typing import Any, Final
+
+from pamqp import commands
+
+from ipc.errors import (
+    ChannelError,
+    ChannelRefusal,
+    ConnectionRefusal,
+    Refusal,
+    ReplyCode,
+    UnexpectedFrame,
+)
+from ipc.limits import ROUTES_CACHED_MAX
+from ipc.messages.commands import NegotiatedClient
+from ipc.settings import ConnectionSettings
+from ipc.wire.amqp import frames, methods
+from shards.compaction.compactable import Compactable
+from shards.model.access import Access
+from shards.model.queues.queue import Queue
+from shards.model.turn import Turn
+from shards.model.vhost import VHost
+from shards.protocols.amqp import publishing, settling
+from shards.protocols.amqp.channel import Channel, ChannelState
+from shards.protocols.amqp.consuming import stop
+from shards.protocols.amqp.intake import Intake
+from shards.protocols.amqp.outbox import Outbox
+from shards.protocols.amqp.publishing import Route
+from shards.protocols.amqp.verbs import VERBS
+
+CLOSE_PATIENCE_MS: Final = 5_000
+"""How long a client may take to read what it was sent before our `connection.close`, and that."""
+CLOSE_OK_PATIENCE_MS: Final = 2_000
+"""How long it may take to answer once the kernel has everything: much longer, and it is not listening."""
+
+_TICK_MS_MIN: Final = 1_000
+_PUBLISH: Final = b"\x00\x3c\x00\x28"
+_GET: Final = b"\x00\x3c\x00\x46"
+
+
+class ConnectionState(Enum):
+    OPEN = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class Connection(Compactable):
+    """One client; the host moves bytes between it and a socket and decides nothing."""
+
+    __slots__ = (
+        "_answering",
+        "_awaits_outbox",
+        "_close_due",
+        "_closing_because",
+        "_heartbeat_ms",
+        "_held",
+        "_held_until",
+        "_intake",
+        "_is_waiting",
+        "_partial",
+        "_received_at",
+        "_sent_at",
+        "access",
+        "capabilities",
+        "channel_max",
+        "channels",
+        "client",
+        "exclusive_queues",
+        "frame_max",
+        "is_listed",
+        "message_bytes_max",
+        "outbox",
+        "routes",
+        "settings",
+        "state",
+        "turn",
+        "vhost",
+    )
+    COLLECTIONS = ("channels", "exclusive_queues")
+    CACHES = ("routes",)
+
+    def __init__(
+        self,
+        client: NegotiatedClient,
+        vhost: VHost,
+        access: Access,
+        turn: Turn,
+        settings: ConnectionSettings,
+        *,
+        message_bytes_max: int,
+        now: int,
+    ) -> None:
+        self.client = client
+        self.vhost = vhost
+        self.access = access
+        self.turn = turn
+        self.settings = settings
+        self.frame_max = client.frame_max
+        self.channel_max = client.channel_max
+        self.message_bytes_max = message_bytes_max
+        self.capabilities = client.capabilities
+        self.state = ConnectionState.OPEN
+        self.outbox = Outbox(high=settings.outbox_bytes_high, low=settings.outbox_bytes_low, frame_max=client.frame_max)
+        self.channels: dict[int, Channel] = {}
+        self.routes: dict[bytes, Route] = {}
+        self.exclusive_queues: dict[str, None] = {}
+        self.is_listed = False
+        self._intake = Intake(self)
+        self._partial = client.unread
+        self._held: bytes | None = None  # a reply that waits for the disk
+        self._held_until = 0  # the round that brings its change there
+        self._is_waiting = False
+        self._awaits_outbox = False
+        self._answering = 0  # class and method of the frame at hand, named in a close
+        self._heartbeat_ms = client.heartbeat_seconds * 1000
+        self._received_at = now
+        self._sent_at = now
+        self._close_due = 0
+        self._closing_because = ""
+        self.write(methods.frame(0, commands.Connection.OpenOk()))
+
+    @property
+    def name(self) -> str:
+        return self.client.name
+
+    def children(self) -> Iterable[Compactable]:
+        return tuple(self.channels.values())
+
+    # input ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def wants_input(self) -> bool:
+        """Whether the host should read; not while the connection waits for something."""
+        return not self._is_waiting and self.state is not ConnectionState.CLOSED
+
+    @property
+    def partial(self) -> bytes:
+        """Input kept from earlier reads, which the next call to `receive` must begin with."""
+        return self._partial
+
+    @property
+    def closing_because(self) -> str:
+        """Why the broker ended this connection, for its log; empty when the client did."""
+        return self._closing_because
+
+    def receive(self, view: memoryview, now: int) -> None:
+        """Take `partial` and what came after it, in one view that is the host's again afterwards."""
+        self._received_at = now
+        position = 0
+        try:
+            while position < len(view) and self.wants_input:
+                if self.state is ConnectionState.OPEN:
+                    position = self._intake.run(view, position, now)
+                frame = frames.scan(view, position, self.frame_max)
+                if frame is None or self._must_wait(view, frame):
+                    break
+                self._take(view, frame, now)
+                position = frame.end + 1
+        except Refusal as refusal:
+            # Only faults of framing get here; what follows a broken frame means nothing.
+            position = len(view)
+            self._refuse(0, refusal, now)
+        self._partial = bytes(view[position:])
+
+    def resume(self, now: int) -> None:
+        """Go on with input that was kept; what made it wait is over."""
+        self._is_waiting = False
+        self._received_at = now  # nobody listened, so it was not the client who was silent
+        kept = self._partial
+        if kept:
+            with memoryview(kept) as view:
+                self.receive(view, now)
+
+    def _must_wait(self, view: memoryview, frame: frames.Frame) -> bool:
+        """Whether this frame has to stay where it is until `resume`."""
+        if self.state is not ConnectionState.OPEN:
+            return False
+        method = bytes(view[frame.start : frame.start + len(_PUBLISH)]) if frame.kind == frames.METHOD else b""
+        if method == _PUBLISH and self.turn.is_storage_blocked:
+            self.turn.blocked[self] = None
+        elif self.outbox.is_clogged or (method == _GET and self.outbox.room_bytes <= 0):
+            self._awaits_outbox = True
+        else:
+            return False
+        self._is_waiting = True
+        return True
+
+    def _take(self, view: memoryview, frame: frames.Frame, now: int) -> None:
+        try:
+            _BY_KIND[frame.kind](self, view, frame, now)
+        except Refusal as refusal:
+            self._refuse(frame.channel, refusal, now)
+        finally:
+            self._answering = 0
+
+    def _take_heartbeat(self, view: memoryview, frame: frames.Frame, now: int) -> None:
+        if frame.channel:
+            raise UnexpectedFrame(f"heartbeat on channel {frame.channel}")
+
+    def _take_content_header(self, view: memoryview, frame: frames.Frame, now: int) -> None:
+        channel = self._channel_in_use(frame.channel)
+        if channel is not None:
+            publishing.header(channel, bytes(view[frame.start : frame.end]), now)
+
+    def _take_content_body(self, view: memoryview, frame: frames.Frame, now: int) -> None:
+        channel = self._channel_in_use(frame.channel)
+        if channel is not None:
+            publishing.body(channel, view[frame.start : frame.end], now)
+
+    def _take_method(self, view: memoryview, frame: frames.Frame, now: int) -> None:
+        payload = bytes(view[frame.start : frame.end])
+        self._answering = int.from_bytes(payload[:4], "big")
+        method = methods.decode(payload)
+        if self.state is ConnectionState.CLOSING and not isinstance(
+            method, commands.Connection.Close | commands.Connection.CloseOk
+        ):
+            return
+        verb = _CONNECTION_VERBS.get(type(method))
+        if verb is not None:
+            verb(self, frame.channel, method, now)
+            return
+        channel = self._channel_in_use(frame.channel)
+        if channel is None:
+            return
+        if channel.content is not None:
+            raise UnexpectedFrame(f"{method.name} between the frames of a message on channel {frame.channel}")
+        if isinstance(method, commands.Basic.Publish):
+            raw = bytes(view[frame.start - frames.HEADER_BYTES : frame.end + 1])
+            publishing.publish(channel, method, raw)
+            return
+        self._do(channel, method)
+
+    def _do(self, channel: Channel, method: methods.Method) -> None:
+        verb = VERBS.get(type(method))
+        if verb is None:
+            raise ConnectionRefusal(ReplyCode.NOT_IMPLEMENTED, f"{method.name} is not supported")
+        changes = len(self.vhost.changes)
+        reply = verb(channel, method)
+        if reply is None:
+            return
+        data = methods.frame(channel.number, reply)
+        if len(self.vhost.changes) > changes:
+            self._held = data
+            self._held_until = self.turn.await_round(self)
+            self._is_waiting = True
+        else:
+            self.write(data)
+
+    def released(self, durable_through: int) -> bool:
+        """Once the round that holds our change is on disk: reply, and go on reading."""
+        if durable_through < self._held_until:
+            return True
+        held, self._held = self._held, None
+        if held is not None:
+            self.write(held)
+            self.turn.resumable.append(self)
+        return False
+
+    def written(self, turn: Turn) -> None:
+        """A connection awaits rounds only, not writes."""
+
+    # channels ---------------------------------------------------------------------------------------------------------
+
+    def _channel_in_use(self, number: int) -> Channel | None:
+        """The channel a frame is for; None when the frame is to be ignored because we are closing it."""
+        if self.state is ConnectionState.CLOSING:
+            return None
+        channel = self.channels.get(number)
+        if channel is None:
+            raise ChannelError(f"expected 'channel.open' on channel {number}")
+        return channel if channel.state is ChannelState.OPEN else None
+
+    def _open_channel(self, number: int, method: commands.Channel.Open, now: int) -> None:
+        if not 0 < number <= self.channel_max:
+            raise ChannelError(f"channel number {number} is not within 1 to {self.channel_max}")
+        if number in self.channels:
+            raise ChannelError(f"second 'channel.open' seen on channel {number}")
+        self.channels[number] = Channel(number, self)
+        self.write(methods.frame(number, commands.Channel.OpenOk()))
+
+    def _close_channel(self, number: int, method: commands.Channel.Close, now: int) -> None:
+        channel = self.channels.pop(number, None)
+        if channel is None:
+            raise ChannelError(f"expected 'channel.open' on channel {number}")
+        self._end_channel(channel)
+        self.write(methods.frame(number, commands.Channel.CloseOk()))
+
+    def _finish_channel(self, number: int, method: commands.Channel.CloseOk, now: int) -> None:
+        channel = self.channels.get(number)
+        if channel is not None and channel.state is ChannelState.CLOSING:
+            del self.channels[number]
+
+    def _end_channel(self, channel: Channel) -> None:
+        """Consumers leave, what is unacknowledged goes back, nothing is confirmed any more."""
+        channel.state = ChannelState.CLOSING
+        channel.content = None
+        self.routes = {}
+        consumers, channel.consumers = channel.consumers, {}
+        # Back into the queue first: an auto-delete queue goes with its last consumer, and others must get these.
+        settling.requeue_all(channel)
+        for consumer in consumers.values():
+            stop(channel, consumer)
+        if channel.confirms is not None:
+            channel.confirms.close()
+
+    def queue_name(self, channel: Channel, name: str) -> str:
+        """An empty name means the queue last declared on the channel; raises ConnectionRefusal when there is none."""
+        if name:
+            return name
+        if channel.last_queue is None:
+            raise ConnectionRefusal(ReplyCode.NOT_ALLOWED, "no previously declared queue on this channel")
+        return channel.last_queue
+
+    def queue_named(self, channel: Channel, name: str) -> Queue:
+        return self.vhost.queue(self.queue_name(channel, name), self)
+
+    def remember_route(self, method: bytes, route: Route) -> None:
+        if len(self.routes) >= ROUTES_CACHED_MAX:
+            self.routes = {}
+        self.routes[method] = route
+
+    # output -----------------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        self.outbox.write(data)
+        self.touched()
+
+    def touched(self) -> None:
+        """The outbox has grown: send it before the turn ends."""
+        if not self.is_listed:
+            self.is_listed = True
+            self.turn.unsent.append(self)
+
+    def sent(self, count: int, now: int) -> None:
+        """The kernel took `count` bytes of `outbox.buffer`."""
+        was_low = self.outbox.is_low
+        self.outbox.sent(count)
+        self._sent_at = now
+        if self.state is ConnectionState.CLOSING and self.outbox.is_empty:
+            self._close_due = min(self._close_due, now + CLOSE_OK_PATIENCE_MS)
+        if self.outbox.is_low and not was_low:
+            self.offer_consumers()
+            if self._awaits_outbox:
+                self._awaits_outbox = False
+                self.turn.resumable.append(self)
+
+    def offer_consumers(self) -> None:
+        for channel in self.channels.values():
+            channel.offer_consumers()
+
+    # time -------------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: int) -> int:
+        """Do what is due; when to call again, in broker time, or 0 for never.
+
+        A client is dead after two heartbeat intervals without a byte from it (specification §4.2.7).
+        """
+        if self.state is ConnectionState.CLOSING and now >= self._close_due:
+            self.state = ConnectionState.CLOSED
+        if self.state is not ConnectionState.OPEN:
+            return self._close_due if self.state is ConnectionState.CLOSING else 0
+        if not self._heartbeat_ms:
+            return 0
+        if now - self._received_at >= 2 * self._heartbeat_ms and not self._is_waiting:
+            self._closing_because = "missed heartbeats from client"
+            self.state = ConnectionState.CLOSED
+            return 0
+        if now - self._sent_at >= self._heartbeat_ms // 2 and self.outbox.is_empty:
+            self.write(frames.HEARTBEAT_FRAME)
+            self._sent_at = now
+        due = min(self._sent_at + self._heartbeat_ms // 2, self._received_at + 2 * self._heartbeat_ms)
+        return max(due, now + _TICK_MS_MIN)
+
+    # the end ----------------------------------------------------------------------------------------------------------
+
+    def close(self, refusal: ConnectionRefusal, now: int) -> None:
+        """The broker's wish: tell the client why, and wait for its close-ok."""
+        if self.state is ConnectionState.OPEN:
+            self._refuse(0, refusal, now)
+
+    def _refuse(self, number: int, refusal: Refusal, now: int) -> None:
+        if self.state is not ConnectionState.OPEN:
+            return
+        channel = self.channels.get(number)
+        if isinstance(refusal, ChannelRefusal) and channel is not None:
+            self._end_channel(channel)
+            self.write(methods.frame(number, self._farewell(commands.Channel.Close, refusal)))
+            return
+        self._end()
+        self.state = ConnectionState.CLOSING
+        self._close_due = now + CLOSE_PATIENCE_MS
+        self._closing_because = str(refusal)
+        self.write(methods.frame(0, self._farewell(commands.Connection.Close, refusal)))
+
+    def _farewell(
+        self, kind: type[commands.Channel.Close] | type[commands.Connection.Close], refusal: Refusal
+    ) -> methods.Method:
+        return kind(
+            reply_code=refusal.code,
+            reply_text=refusal.reply_text,
+            class_id=self._answering >> 16,
+            method_id=self._answering & 0xFFFF,
+        )
+
+    def _closed_by_client(self, number: int, method: commands.Connection.Close, now: int) -> None:
+        self._end()
+        self.write(methods.frame(0, commands.Connection.CloseOk()))
+        self.state = ConnectionState.CLOSED
+
+    def _finish_close(self, number: int, method: commands.Connection.CloseOk, now: int) -> None:
+        if self.state is not ConnectionState.CLOSING:
+            raise ConnectionRefusal(ReplyCode.COMMAND_INVALID, "connection.close-ok without connection.close")
+        self.state = ConnectionState.CLOSED
+
+    def _unexpected(self, number: int, method: methods.Method, now: int) -> None:
+        raise ConnectionRefusal(ReplyCode.COMMAND_INVALID, f"{method.name} on an open connection")
+
+    def lost(self) -> None:
+        """The socket is gone, for whatever reason."""
+        self._end()
+        self.state = ConnectionState.CLOSED
+        self.outbox.discard()
+
+    def _end(self) -> None:
+        """Let go of everything this client holds in the broker; may be called again."""
+        self.turn.forget(self)
+        self.turn.blocked.pop(self, None)
+        self._held = None
+        self._held_until = 0
+        self._is_waiting = self._awaits_outbox = False
+        channels, self.channels = self.channels, {}
+        for channel in channels.values():
+            if channel.state is ChannelState.OPEN:
+                self._end_channel(channel)
+        exclusive, self.exclusive_queues = self.exclusive_queues, {}
+        for name in exclusive:
+            queue = self.vhost.find_queue(name)
+            if queue is not None and queue.owner is self:
+                self.vhost.delete_queue(queue)
+
+
+_BY_KIND: Final[dict[int, Callable[[Connection, memoryview, frames.Frame, int], None]]] = {
+    frames.METHOD: Connection._take_method,
+    frames.HEADER: Connection._take_content_header,
+    frames.BODY: Connection._take_content_body,
+    frames.HEARTBEAT: Connection._take_heartbeat,
+}
+
+_CONNECTION_VERBS: Final[dict[type[methods.Method], Callable[[Connection, int, Any, int], None]]] = {
+    commands.Channel.Open: Connection._open_channel,
+    commands.Channel.Close: Connection._close_channel,
+    commands.Channel.CloseOk: Connection._finish_channel,
+    commands.Connection.Close: Connection._closed_by_client,
+    commands.Connection.CloseOk: Connection._finish_close,
+    commands.Connection.StartOk: Connection._unexpected,
+    commands.Connection.TuneOk: Connection._unexpected,
+    commands.Connection.Open: Connection._unexpected,
+}

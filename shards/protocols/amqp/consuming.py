@@ -1,0 +1,190 @@
+"""`basic.qos`, `consume`, `cancel` and `get`: how messages get from a queue's store into a client's outbox."""
+
+from array import array
+from typing import TYPE_CHECKING
+
+from pamqp import commands
+
+from ipc.errors import NotAllowed, NotImplementedRefusal
+from ipc.wire.amqp import methods
+from shards.model.consumers import Consumer
+from shards.model.queues.queue import Queue
+from shards.protocols.amqp.framing import DeliveryFraming, StoredRecord, body_frames, get_ok
+from shards.store.body_map import BodyMap
+
+if TYPE_CHECKING:
+    from ipc.wire.amqp.methods import Method
+    from shards.protocols.amqp.channel import Channel
+
+_GET_EMPTY = commands.Basic.GetEmpty()
+
+
+class ChannelConsumer(Consumer):
+    """A `basic.consume` subscription: takes runs of messages within prefetch, flow and the outbox's water mark."""
+
+    __slots__ = ("_channel", "_framing", "_needs_ack", "_prefetch", "_source")
+
+    def __init__(
+        self, channel: "Channel", queue: Queue, tag: str, *, needs_ack: bool, is_exclusive: bool, prefetch: int
+    ) -> None:
+        super().__init__(queue, tag, is_exclusive=is_exclusive)
+        self._channel = channel
+        self._needs_ack = needs_ack
+        self._prefetch = prefetch if needs_ack else 0
+        self._framing = DeliveryFraming(channel.number, tag.encode(), channel.connection.frame_max)
+        self._source = channel.add_source(queue, self)
+
+    def room(self) -> int:
+        channel = self._channel
+        if channel.connection.outbox.room_bytes <= 0:
+            return 0
+        room = channel.room() if self._needs_ack else (1 << 31 if channel.is_flowing else 0)
+        return min(room, self._prefetch - self._source.unacknowledged) if self._prefetch else room
+
+    def take(self, count: int) -> int:
+        store = self.queue.store
+        connection = self._channel.connection
+        outbox = connection.outbox
+        ledger = self._channel.ledger
+        taken = 0
+        while taken < count and store is not None and (room_bytes := outbox.room_bytes) > 0:
+            span = store.next_span()
+            if span is None:
+                break
+            positions: array[int] = array("Q")
+            end = self._framing.run(span, outbox.buffer, ledger.tag_next, count - taken, room_bytes, positions)
+            if not positions:
+                self._take_large()
+                taken += 1
+                break
+            store.advance(len(positions), end)
+            taken += len(positions)
+            self._account(positions)
+        if taken:
+            connection.touched()
+        return taken
+
+    def _account(self, positions: "array[int]") -> None:
+        ledger = self._channel.ledger
+        if self._needs_ack:
+            ledger.extend(self._source.number, positions)
+            self._source.unacknowledged += len(positions)
+            return
+        ledger.skip(len(positions))
+        store = self.queue.store
+        assert store is not None
+        store.settle_run(positions[0], positions[-1], len(positions))
+
+    def _take_large(self) -> None:
+        """Hand out one large message; its body follows piece by piece from a map of its own."""
+        store = self.queue.store
+        assert store is not None
+        span = store.next_span()
+        assert span is not None
+        outbox = self._channel.connection.outbox
+        record = StoredRecord(span)
+        end = self._framing.begin_large(span, outbox.buffer, self._channel.ledger.tag_next)
+        body = BodyMap(span.buffer, record.body_start, record.end)
+        store.advance(1, end)
+        outbox.begin_body(self._channel.number, body)
+        self._account(array("Q", (record.position,)))
+
+    def leave(self) -> None:
+        """Nothing more will be taken; what is outstanding stays the channel's."""
+        self._source.consumer = None
+        self._channel.drop_source(self._source)
+
+    def queue_deleted(self) -> None:
+        channel = self._channel
+        channel.consumers.pop(self.tag, None)
+        self.leave()
+        if "consumer_cancel_notify" in channel.connection.capabilities:
+            channel.connection.write(
+                methods.frame(channel.number, commands.Basic.Cancel(consumer_tag=self.tag, nowait=True))
+            )
+
+
+def qos(channel: "Channel", method: commands.Basic.Qos) -> "Method":
+    """`global` false: for consumers made from now on; true: shared by the channel (RabbitMQ's reading)."""
+    if method.prefetch_size:
+        raise NotImplementedRefusal(f"prefetch_size!=0 ({method.prefetch_size})")
+    if method.global_:
+        channel.prefetch = method.prefetch_count
+        channel.offer_consumers()
+    else:
+        channel.prefetch_of_new_consumers = method.prefetch_count
+    return commands.Basic.QosOk()
+
+
+def consume(channel: "Channel", method: commands.Basic.Consume) -> "Method | None":
+    connection = channel.connection
+    queue = connection.queue_named(channel, method.queue)
+    connection.access.require("read", "queue", queue.name)
+    tag = method.consumer_tag or connection.vhost.fresh_name("amq.ctag-")
+    if tag in channel.consumers:
+        raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
+    consumer = ChannelConsumer(
+        channel,
+        queue,
+        tag,
+        needs_ack=not method.no_ack,
+        is_exclusive=method.exclusive,
+        prefetch=channel.prefetch_of_new_consumers,
+    )
+    try:
+        queue.add_consumer(consumer)
+    except BaseException:
+        consumer.leave()
+        raise
+    channel.consumers[tag] = consumer
+    return None if method.nowait else commands.Basic.ConsumeOk(consumer_tag=tag)
+
+
+def cancel(channel: "Channel", method: commands.Basic.Cancel) -> "Method | None":
+    """An unknown tag is fine: the queue may have been deleted meanwhile."""
+    tag = method.consumer_tag or ""
+    consumer = channel.consumers.pop(tag, None)
+    if consumer is not None:
+        stop(channel, consumer)
+    return None if method.nowait else commands.Basic.CancelOk(consumer_tag=tag)
+
+
+def stop(channel: "Channel", consumer: ChannelConsumer) -> None:
+    """End a subscription already taken out of `channel.consumers`."""
+    consumer.leave()
+    channel.connection.vhost.remove_consumer(consumer)
+
+
+def get(channel: "Channel", method: commands.Basic.Get) -> "Method | None":
+    connection = channel.connection
+    queue = connection.queue_named(channel, method.queue)
+    connection.access.require("read", "queue", queue.name)
+    store = queue.store
+    span = store.next_span() if store is not None else None
+    if store is None or span is None:
+        return _GET_EMPTY
+    record = StoredRecord(span)
+    body = b"" if record.is_large else record.body(span)
+    body_map = BodyMap(span.buffer, record.body_start, record.end) if record.is_large else None
+    store.advance(1, record.end)
+    connection.write(get_ok(channel.number, record, channel.ledger.tag_next, store.ready_count))
+    if body_map is not None:
+        connection.outbox.begin_body(channel.number, body_map)
+    else:
+        connection.write(body_frames(channel.number, body, connection.frame_max))
+    if method.no_ack:
+        channel.ledger.skip(1)
+        store.settle(record.position)
+    else:
+        source = channel.add_source(queue)
+        source.unacknowledged = 1
+        channel.ledger.extend(source.number, array("Q", (record.position,)))
+    connection.turn.wake(queue)
+    return None
+
+
+def flow(channel: "Channel", method: commands.Channel.Flow) -> "Method":
+    channel.is_flowing = bool(method.active)
+    if channel.is_flowing:
+        channel.offer_consumers()
+    return commands.Channel.FlowOk(active=channel.is_flowing)
