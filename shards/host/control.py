@@ -1,0 +1,127 @@
+"""The supervisor's commands, one function each: the table below is all a shard can be told."""
+
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from ipc.errors import ConnectionRefusal, ReplyCode, StartRefused
+from ipc.link import LinkClosed
+from ipc.messages.commands import (
+    AdoptClient,
+    CloseVHost,
+    Command,
+    Compact,
+    Drain,
+    OpenVHost,
+    PermissionsChanged,
+    SettingsChanged,
+)
+from ipc.messages.reports import VHostClosed, VHostFailed, VHostOpened
+from shards.protocols.amqp.connection import Connection
+
+if TYPE_CHECKING:
+    from shards.host.shard import Shard
+
+_LOG = structlog.get_logger("shard.control")
+
+SHUTTING_DOWN: Final = ConnectionRefusal(ReplyCode.CONNECTION_FORCED, "broker is shutting down")
+VHOST_CLOSED: Final = ConnectionRefusal(ReplyCode.CONNECTION_FORCED, "vhost is closed")
+
+
+async def obey(shard: "Shard") -> float:
+    """Carry commands out until told to drain, or until the supervisor is gone; the seconds left for draining."""
+    while True:
+        try:
+            command, descriptors = await shard.link.receive()
+        except LinkClosed:
+            _LOG.warning("supervisor is gone, draining")
+            return shard.settings.main.drain_seconds
+        if isinstance(command, Drain):
+            return command.seconds
+        await _COMMANDS[type(command)](shard, command, descriptors)
+
+
+async def _open_vhost(shard: "Shard", command: OpenVHost, descriptors: list[int]) -> None:
+    started = time.monotonic()
+    try:
+        vhost, report = shard.vhosts.open(command.name, command.directory)
+    except (OSError, StartRefused, sqlite3.Error) as fault:
+        damaged = not isinstance(fault, OSError)
+        await shard.link.send(VHostFailed(command.name, str(fault), damaged))
+        return
+    await shard.link.send(
+        VHostOpened(
+            name=command.name,
+            queues=sum(1 for _ in vhost.queues()),
+            messages=report.messages,
+            bytes_cut=report.bytes_cut,
+            acks_pruned=report.acks_pruned,
+            segments_damaged=report.segments_damaged,
+            seconds=time.monotonic() - started,
+        )
+    )
+
+
+async def _close_vhost(shard: "Shard", command: CloseVHost, descriptors: list[int]) -> None:
+    vhost = shard.vhosts.find(command.name)
+    if vhost is not None:
+        await shard.close_clients(
+            [connection for connection in shard.pump.connections if connection.vhost is vhost],
+            VHOST_CLOSED,
+            shard.settings.main.drain_seconds,
+        )
+        shard.close_vhost(command.name)
+    await shard.link.send(VHostClosed(command.name))
+
+
+async def _adopt(shard: "Shard", command: AdoptClient, descriptors: list[int]) -> None:
+    if not descriptors:
+        return
+    for extra in descriptors[1:]:
+        os.close(extra)
+    taken = socket.socket(fileno=descriptors[0])
+    client = command.client
+    vhost = shard.vhosts.find(client.vhost)
+    if vhost is None:
+        # It was closed between the router's decision and now; the client reconnects and is told properly.
+        taken.close()
+        return
+    now = shard.clock()
+    connection = Connection(
+        client,
+        vhost,
+        shard.vhosts.access(client.user, client.vhost, client.permissions),
+        shard.turn,
+        shard.settings.connection,
+        message_bytes_max=shard.settings.amqp.message_bytes_max,
+        now=now,
+    )
+    vhost.connections[connection] = None
+    shard.pump.adopt(taken, connection, now)
+
+
+async def _change_permissions(shard: "Shard", command: PermissionsChanged, descriptors: list[int]) -> None:
+    shard.vhosts.change_access(command.user, command.vhost, command.permissions)
+
+
+async def _change_settings(shard: "Shard", command: SettingsChanged, descriptors: list[int]) -> None:
+    shard.change_settings(command.settings)
+
+
+async def _compact(shard: "Shard", command: Compact, descriptors: list[int]) -> None:
+    shard.compact(command)
+
+
+_COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitable[None]]]] = {
+    OpenVHost: _open_vhost,
+    CloseVHost: _close_vhost,
+    AdoptClient: _adopt,
+    PermissionsChanged: _change_permissions,
+    SettingsChanged: _change_settings,
+    Compact: _compact,
+}

@@ -1,0 +1,189 @@
+"""One shard process: it owns virtual hosts and everything in them, on one event loop.
+
+```
+Hello ─► Start ─► (OpenVHost ─► VHostOpened)* ─► clients, compaction, … ─► Drain or end of file ─► Drained
+```
+"""
+
+import contextlib
+import gc
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+
+import structlog
+import trio
+
+from ipc.data_directory import DataDirectory
+from ipc.errors import ConnectionRefusal, ExitCode
+from ipc.link import Link, LinkClosed
+from ipc.log import configure_logging
+from ipc.messages.commands import Compact, ShardCommand, Start
+from ipc.messages.fingerprint import fingerprint
+from ipc.messages.reports import Drained, Hello, StorageBlocked
+from ipc.settings import Settings
+from shards.compaction.compactable import Compactable
+from shards.host.clock import BrokerClock
+from shards.host.compactor import Compactor
+from shards.host.control import SHUTTING_DOWN, obey
+from shards.host.deadlines import Deadlines
+from shards.host.pump import Pump
+from shards.host.syncer import Syncer, SyncFailed
+from shards.model.turn import Turn
+from shards.model.vhosts import VHosts
+from shards.protocols.amqp.connection import Connection
+from shards.store.files import DiskFiles
+
+_GRACE_SECONDS = 1.0  # of a drain, kept for writing after the last client has gone
+
+
+class Shard(Compactable):
+    """All parts of a shard, put together; the root of its compaction cascade."""
+
+    def __init__(self, number: int, settings: Settings, link: Link[ShardCommand], data: DataDirectory) -> None:
+        self.number = number
+        self.settings = settings
+        self.link = link
+        self.data = data
+        self.clock = BrokerClock()
+        self.files = DiskFiles(settings.store.descriptors_open_max)
+        self.turn = Turn(syncs=settings.store.durability == "fsync")
+        self.vhosts = VHosts(self.turn, self.files, settings.store, _fresh_name)
+        self.syncer = Syncer(self.turn, self.vhosts, self.files, retry_seconds=settings.store.retry_seconds)
+        self.deadlines = Deadlines(self.clock)
+        self.compactor = Compactor(self, shard=number)
+        self.pump = Pump(
+            self.turn,
+            self.clock,
+            self.deadlines,
+            on_storage_error=self._storage_failed,
+            on_round_wanted=self.syncer.want,
+        )
+        self._nursery: trio.Nursery | None = None
+        self._log = structlog.get_logger("shard")
+
+    def children(self) -> Iterable[Compactable]:
+        return (self.vhosts, self.pump, self.files)
+
+    async def run(self) -> None:
+        """Serve until told to drain. Raises SyncFailed when the disk can no longer be trusted."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self.pump.run)
+            nursery.start_soon(self.syncer.run, self.pump.nudge)
+            nursery.start_soon(self.deadlines.run, self.pump.tick, self.pump.nudge)
+            await self._drain(await obey(self))
+            nursery.cancel_scope.cancel()
+
+    def compact(self, command: Compact) -> None:
+        """Run a pass beside everything else and report it."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._run_pass, command)
+
+    async def _run_pass(self, command: Compact) -> None:
+        reclaimed = await self.compactor.run_pass(command, self.settings.compaction, now=self.clock())
+        self.pump.nudge()
+        with contextlib.suppress(LinkClosed):
+            await self.link.send(reclaimed)
+
+    def change_settings(self, settings: Settings) -> None:
+        self.settings = settings
+        configure_logging(settings.main.log_level, settings.main.log_format, shard=self.number)
+
+    # storage that refuses writes --------------------------------------------------------------------------------------
+
+    def _storage_failed(self, fault: OSError) -> None:
+        if self.turn.is_storage_blocked:
+            return
+        self.turn.block_storage()
+        assert self._nursery is not None
+        self._nursery.start_soon(self._retry_storage, str(fault))
+
+    async def _retry_storage(self, reason: str) -> None:
+        """Publishers wait from here until a write succeeds again; what was taken in stays in memory, unconfirmed."""
+        self._log.error("storage refuses writes, publishers wait", reason=reason)
+        await self._report_storage(reason)
+        while self.turn.is_storage_blocked:
+            await trio.sleep(self.settings.store.retry_seconds)
+            with contextlib.suppress(OSError):
+                self.turn.retry()
+        self._log.info("storage takes writes again")
+        self.pump.nudge()
+        await self._report_storage("")
+
+    async def _report_storage(self, reason: str) -> None:
+        with contextlib.suppress(LinkClosed):
+            await self.link.send(StorageBlocked(self.number, reason))
+
+    # the end ----------------------------------------------------------------------------------------------------------
+
+    async def _drain(self, seconds: float) -> None:
+        clients = len(self.pump.connections)
+        self._log.info("draining", clients=clients, seconds=seconds)
+        await self.close_clients(self.pump.connections, SHUTTING_DOWN, max(0.0, seconds - _GRACE_SECONDS))
+        self.pump.turn()
+        with trio.move_on_after(_GRACE_SECONDS):
+            await self.syncer.round()
+        for name in self.vhosts.names():
+            self.close_vhost(name)
+        await trio.to_thread.run_sync(self.files.take_unsynced().run)
+        self.files.close()
+        with contextlib.suppress(LinkClosed):
+            await self.link.send(Drained(self.number, clients))
+
+    def close_vhost(self, name: str) -> None:
+        """Write and close one vhost; what the disk refuses is told, and was confirmed to nobody."""
+        try:
+            for queue, fault in self.vhosts.close(name):
+                self._log.error("queue could not be written", vhost=name, queue=queue.name, reason=str(fault))
+        except OSError as fault:
+            self._log.error("definitions could not be written", vhost=name, reason=str(fault))
+
+    async def close_clients(
+        self, connections: Sequence[Connection], refusal: ConnectionRefusal, seconds: float
+    ) -> None:
+        """Tell clients to go and wait for them, at most `seconds`; who is still there then is dropped."""
+        now = self.clock()
+        for connection in connections:
+            self.pump.close_client(connection, refusal, now)
+        self.pump.nudge()
+        with trio.move_on_after(seconds):
+            for connection in connections:
+                while self.pump.serves(connection):
+                    await self.pump.departure()
+        self.pump.drop(connections)
+
+
+def _fresh_name() -> str:
+    return secrets.token_urlsafe(16)
+
+
+async def _main(end: socket.socket, number: int) -> int:
+    link: Link[ShardCommand] = Link(end, ShardCommand)
+    try:
+        await link.send(Hello(fingerprint(), "shard", os.getpid()))
+        start, _descriptors = await link.receive()
+    except LinkClosed:
+        return ExitCode.OK
+    assert isinstance(start, Start)
+    settings = start.settings
+    configure_logging(settings.main.log_level, settings.main.log_format, shard=number)
+    shard = Shard(number, settings, link, DataDirectory(start.data_directory))
+    gc.collect()
+    gc.freeze()
+    code = ExitCode.OK
+    try:
+        await shard.run()
+    except* SyncFailed as failed:
+        structlog.get_logger("shard").critical("shard ends: the disk failed", reason=str(failed.exceptions[0]))
+        code = ExitCode.FAILED
+    return code
+
+
+def main(end: socket.socket, number: int) -> None:
+    """Run shard `number`, which talks over `end`, in this process; does not return."""
+    code = trio.run(_main, end, number)
+    sys.stderr.flush()
+    os._exit(code)  # not through the template's own clean-up, which is not ours

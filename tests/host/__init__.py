@@ -1,0 +1,1 @@
+"""The rim of a shard: loops, threads and clocks around the core."""

@@ -1,0 +1,116 @@
+"""Whatever grows in a loaded shard is reached by a compaction pass: the heap is walked, the declarations compared."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from pamqp import commands
+
+from ipc.data_directory import DataDirectory
+from ipc.link import Link, link_pair
+from ipc.messages.commands import Level, ShardCommand
+from ipc.settings import CompactionSettings, Settings
+from shards.compaction.cascade import cascade
+from shards.compaction.compactable import ShrinkPolicy
+from shards.host.shard import Shard
+from tests.compaction.heap_walk import owners, unreached
+from tests.protocols.conversation import Client, World
+
+OWNERS = {
+    *("Access", "Channel", "Connection", "Deadlines", "Definitions", "DirectExchange", "DiskFiles", "FanoutExchange"),
+    *("HeadersExchange", "Ledger", "MessageStore", "Pump", "Queue", "TopicExchange", "TopicNode", "Turn", "VHost"),
+    "VHosts",
+}
+"""What a loaded shard must consist of for the walk to have seen it all."""
+
+BOUNDED: tuple[str, ...] = (
+    "Binding < dict",  # one field table, bounded by its frame
+    "Access < dict",  # three patterns; what it remembers of answers is declared
+    "Definitions < Connection < ",  # SQLite's statements, of which it keeps a fixed number
+)
+"""Parts of paths to collections that cannot grow without a new owner."""
+
+
+class LoadedShard(World):
+    """The protocol tests' world around a real shard object, so that host, core and store hang together as in life."""
+
+    def __init__(self, directory: Path) -> None:
+        ours, self._theirs = link_pair()
+        link: Link[ShardCommand] = Link(ours, ShardCommand)
+        self.shard = Shard(0, Settings(), link, DataDirectory(directory))
+        super().__init__(directory, shard=self.shard)
+
+    def connect(self) -> Client:
+        client = self.client()
+        ours, theirs = socket.socketpair()
+        self.sockets = [*getattr(self, "sockets", []), theirs]
+        self.shard.pump.adopt(ours, client.connection, self.now)
+        return client
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Iterator[LoadedShard]:
+    async def enclosed() -> LoadedShard:
+        return LoadedShard(tmp_path)
+
+    world = trio.run(enclosed)
+    load(world)
+    yield world
+    world.shard.pump.close()
+    for end in world.sockets:
+        end.close()
+
+
+def load(world: LoadedShard) -> None:
+    """Everything issue and design name: connections, channels, consumers, unacknowledged, bindings of every type, …"""
+    for number in range(5):
+        client = world.connect()
+        for channel in range(1, 4):
+            client.open(channel)
+        client.ask(commands.Confirm.Select(), 1)
+        for kind in ("direct", "fanout", "topic", "headers"):
+            client.ask(commands.Exchange.Declare(exchange=f"x.{kind}", exchange_type=kind, durable=True))
+        client.ask(commands.Exchange.Bind(destination="x.fanout", source="x.topic", routing_key="to.#"))
+        queue = f"q{number}"
+        client.ask(commands.Queue.Declare(queue=queue, durable=True))
+        client.ask(commands.Queue.Declare(queue=f"exclusive{number}", exclusive=True))
+        for kind in ("direct", "fanout", "topic", "headers"):
+            arguments: dict[str, Any] = {"x-match": "any", "number": number} if kind == "headers" else {}
+            client.ask(
+                commands.Queue.Bind(queue=queue, exchange=f"x.{kind}", routing_key=f"a.{number}.*", arguments=arguments)
+            )
+        for body in range(30):
+            client.publish("", queue, b"%d" % body, persistent=True)
+            client.publish("x.topic", f"a.{number}.b", b"x")
+        client.say(commands.Basic.Qos(prefetch_count=10))
+        client.say(commands.Basic.Consume(queue=queue, consumer_tag="some"), 1)
+        client.say(commands.Basic.Consume(queue=queue, no_ack=True, consumer_tag="others"), 2)
+        client.replies()
+        client.say(commands.Basic.Nack(delivery_tag=3, requeue=True), 1)
+        client.say(commands.Basic.Get(queue=queue), 3)
+        client.replies()
+
+
+def test_the_cascade_reaches_every_growing_collection_of_a_loaded_shard(loaded: LoadedShard) -> None:
+    kinds = {type(owner).__name__ for owner in owners(loaded.shard)}
+
+    assert not unreached(loaded.shard, entries_min=2, is_expected=lambda path, _: any(part in path for part in BOUNDED))
+    assert kinds >= OWNERS, "the shard was not loaded enough to prove anything"
+
+
+def test_a_pass_over_a_loaded_shard_changes_nothing_a_client_can_see(loaded: LoadedShard) -> None:
+    before = [(queue.name, queue.ready_count, queue.unacknowledged_count) for queue in loaded.vhost.queues()]
+
+    policy = ShrinkPolicy.at(CompactionSettings(ratio=1.0, floor_bytes=0), loaded.now)
+    steps = list(cascade(loaded.shard, Level.CRITICAL, policy))
+
+    assert sum(getattr(step, "size_bytes", 0) for _label, step in steps) > 0
+    assert {label for label, _ in steps} >= {"/"}
+    assert [(queue.name, queue.ready_count, queue.unacknowledged_count) for queue in loaded.vhost.queues()] == before
+    client = loaded.clients[0]
+    client.replies()
+    client.publish("x.topic", "a.0.b", b"after the pass")
+    assert client.bodies() == [b"after the pass"]
