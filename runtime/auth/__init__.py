@@ -1,0 +1,1 @@
+"""Who may do what: the directory of users, vhosts and permissions, passwords, and the rules of admission."""

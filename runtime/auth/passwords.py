@@ -1,0 +1,72 @@
+"""Password hashes (argon2id) and a short memory of checks that succeeded, so that churning clients pay for one only.
+
+A check takes about 20 ms and 19 MiB on purpose (OWASP's smaller argon2id profile: the library's own default would take
+64 MiB, in a broker that promises to stay small), so it belongs in a thread.
+"""
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from ipc.limits import LOGIN_REMEMBERED_SECONDS, LOGINS_REMEMBERED_MAX
+
+_HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+# Checked for users that do not exist, so that an answer's delay does not tell which ones do.
+DECOY_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$VVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVU"
+
+
+def hash_password(password: str) -> str:
+    """An argon2id hash with its own salt and parameters, as text."""
+    return _HASHER.hash(password)
+
+
+def verify(password_hash: str, password: str) -> bool:
+    """Whether the password belongs to the hash; false for a hash that nobody can read. Slow: call in a thread."""
+    try:
+        return _HASHER.verify(password_hash, password)
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+class RecentLogins:
+    """Checks that succeeded lately, as keyed digests of hash and password: bounded in number and age.
+
+    A changed password changes the hash, so what is remembered of the old one can never match again.
+    """
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._known_until: OrderedDict[bytes, float] = OrderedDict()
+
+    def remember(self, password_hash: str, password: str, now: float) -> None:
+        """`now` in seconds of any clock that does not go back."""
+        digest = self._digest(password_hash, password)
+        self._known_until[digest] = now + LOGIN_REMEMBERED_SECONDS
+        self._known_until.move_to_end(digest)
+        if len(self._known_until) > LOGINS_REMEMBERED_MAX:
+            self._known_until.popitem(last=False)
+
+    def holds(self, password_hash: str, password: str, now: float) -> bool:
+        digest = self._digest(password_hash, password)
+        until = self._known_until.get(digest)
+        if until is None:
+            return False
+        if until <= now:
+            del self._known_until[digest]
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self._known_until)
+
+    def _digest(self, password_hash: str, password: str) -> bytes:
+        digest = hashlib.blake2b(key=self._key, digest_size=32)
+        digest.update(password_hash.encode())
+        digest.update(b"\0")
+        digest.update(password.encode())
+        return digest.digest()

@@ -1,0 +1,90 @@
+"""`ebbmq`: finds the module of a command when it is called, and turns refusals into one sentence and an exit code."""
+
+import importlib
+import os
+import sys
+from typing import Final
+
+import click
+
+from ipc.errors import ExitCode, StartRefused
+
+COMMAND: Final = "ebbmq"
+VERSION: Final = "runtime.cli.version:installed_version"
+
+# Loaded on demand: a broker at work has no use for the modules of commands that a person types once a month.
+COMMANDS: Final = {
+    "serve": "runtime.cli.serve:serve",
+    "vhost": "runtime.cli.vhosts:vhost",
+    "user": "runtime.cli.users:user",
+    "permissions": "runtime.cli.permissions:permissions",
+}
+
+
+class LazyGroup(click.Group):
+    """click's documented way to load subcommands late."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = load(COMMANDS[cmd_name])
+        assert isinstance(command, click.Command)
+        return command
+
+
+def load(name: str) -> object:
+    """`package.module:attribute`, imported now."""
+    module, _, attribute = name.partition(":")
+    found: object = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        installed_version = load(VERSION)
+        assert callable(installed_version)
+        click.echo(f"{COMMAND} {installed_version()}")
+        context.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the version and exit.",
+)
+def ebbmq() -> None:
+    """EbbMQ, a message broker that gives memory back."""
+
+
+def main() -> None:
+    """The entry point of the distribution."""
+    try:
+        ebbmq.main(prog_name=COMMAND, standalone_mode=False)
+        code: int = ExitCode.OK
+    except StartRefused as refusal:
+        click.echo(f"{COMMAND}: {refusal}", err=True)
+        code = refusal.exit_code
+    except click.ClickException as fault:
+        fault.show()
+        code = fault.exit_code
+    except click.exceptions.Exit as ending:
+        code = ending.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"{COMMAND}: interrupted", err=True)
+        code = ExitCode.FAILED
+    except BrokenPipeError:
+        # Whoever read our output left; Python would complain about that once more while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.FAILED
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Where news of memory pressure comes from, and how it becomes requests for compaction."""

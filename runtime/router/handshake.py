@@ -1,0 +1,116 @@
+"""One client from its first byte to its shard: drives the negotiation and grants or refuses what it wishes."""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+import trio
+
+from ipc.errors import ConnectionRefusal, Refusal, ReplyCode
+from ipc.limits import CLOSE_OK_SECONDS, OWNER_RETRY_SECONDS, REFUSED_LOGIN_SECONDS, VHOST_PATIENCE_SECONDS
+from ipc.link import LinkClosed
+from ipc.messages.commands import AdoptClient
+from ipc.settings import Settings
+from ipc.wire.amqp.negotiation import METHOD_OF_OPEN, Enter, Negotiation, Prove, State, Wish
+from runtime.auth.directory import Directory
+from runtime.auth.login import LoginFailed, Logins, permissions_to_enter
+from runtime.decisions.sniffing import Protocol, sniff
+from runtime.roster import Roster, VHostDown
+from runtime.router.offers import offer
+from runtime.router.peer import Peer
+
+_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("router")
+
+
+class Handshake:
+    """What every negotiating client needs of the supervisor; one object serves them all."""
+
+    def __init__(
+        self, roster: Roster, directory: Directory, logins: Logins, settings_source: Callable[[], Settings]
+    ) -> None:
+        self._roster = roster
+        self._directory = directory
+        self._logins = logins
+        self._settings_source = settings_source
+
+    async def conduct(self, peer: Peer) -> None:
+        """Returns when the client is its shard's, or is to be closed. Raises PeerGone when it left by itself."""
+        negotiation = Negotiation(offer(self._settings_source().amqp))
+        wish: Wish | None = None
+        while True:
+            if wish is None:
+                wish = await _hear(peer, negotiation)
+            elif isinstance(wish, Prove):
+                wish = await self._prove(peer, negotiation, wish)
+            elif await self._enter(peer, negotiation, wish):
+                return
+            if negotiation.state in (State.CLOSING, State.CLOSED):
+                await _part(peer, negotiation)
+                return
+            if output := negotiation.take_output():
+                await peer.send(output)
+
+    async def _prove(self, peer: Peer, negotiation: Negotiation, wish: Prove) -> Wish | None:
+        try:
+            user = await self._logins.login(wish.user, wish.password, peer.address, self._settings_source().users)
+        except LoginFailed as failure:
+            _log.warning(
+                "login refused", client=peer.name, user=wish.user, mechanism=wish.mechanism, reason=str(failure)
+            )
+            await trio.sleep(REFUSED_LOGIN_SECONDS)
+            negotiation.refuse_login()
+            return None
+        return negotiation.accept(user.name, user.tags)
+
+    async def _enter(self, peer: Peer, negotiation: Negotiation, wish: Enter) -> bool:
+        """Whether the client is its shard's now; otherwise it was refused."""
+        try:
+            permissions_to_enter(self._directory, negotiation.user, wish.vhost)
+            await self._hand_over(peer, negotiation, wish.vhost)
+        except Refusal as refusal:
+            _log.warning(
+                "client refused", client=peer.name, user=negotiation.user, vhost=wish.vhost, reason=refusal.text
+            )
+            negotiation.refuse(refusal, METHOD_OF_OPEN)
+            return False
+        return True
+
+    async def _hand_over(self, peer: Peer, negotiation: Negotiation, vhost: str) -> None:
+        down = ConnectionRefusal(ReplyCode.INTERNAL_ERROR, f"vhost '{vhost}' is down")
+        with trio.move_on_after(VHOST_PATIENCE_SECONDS) as patience:
+            while True:
+                try:
+                    link = await self._roster.owner_of(vhost, max(0.0, patience.deadline - trio.current_time()))
+                    # Asked again: they may have changed while we waited, and the shard only hears of later changes.
+                    permissions = permissions_to_enter(self._directory, negotiation.user, vhost)
+                    client = negotiation.freeze(peer.name, vhost, permissions)
+                    await link.send(AdoptClient(client), [peer.fileno()])
+                    return
+                except LinkClosed:  # it died under our hands; its successor is worth waiting for
+                    await trio.sleep(OWNER_RETRY_SECONDS)
+                except VHostDown as fault:
+                    raise down from fault
+        raise down
+
+
+async def _hear(peer: Peer, negotiation: Negotiation) -> Wish | None:
+    received = await peer.receive()
+    if negotiation.state is State.HEADER:
+        _note_foreigner(peer, received)
+    return negotiation.receive(received)
+
+
+def _note_foreigner(peer: Peer, received: bytes) -> None:
+    protocol = sniff(received)
+    if protocol is not None and protocol is not Protocol.AMQP:
+        _log.info("client does not speak AMQP", client=peer.name, protocol=protocol.value)
+
+
+async def _part(peer: Peer, negotiation: Negotiation) -> None:
+    """Say the last word and give the client a moment to hear it."""
+    with trio.move_on_after(CLOSE_OK_SECONDS):
+        if output := negotiation.take_output():
+            await peer.send(output)
+        while negotiation.state is State.CLOSING:
+            negotiation.receive(await peer.receive())
+        await peer.linger()

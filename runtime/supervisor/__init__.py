@@ -1,0 +1,1 @@
+"""The process that starts, watches, drains and restarts all others."""

@@ -1,0 +1,20 @@
+"""The one line on standard output: clients may come, here is where, and these are the processes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from runtime.supervisor.fleet import Fleet
+
+
+def ready_line(listeners: Sequence[trio.SocketListener], fleet: Fleet, data_directory: Path, *, supervisor: int) -> str:
+    """`ebbmq ready: amqp 127.0.0.1:5672 [::1]:5672; shards 0 (pid 12) 1 (pid 13); supervisor pid 10; data /…`"""
+    addresses = " ".join(_address(listener) for listener in listeners)
+    shards = " ".join(f"{shard.number} (pid {shard.pid})" for shard in fleet)
+    return f"ebbmq ready: amqp {addresses}; shards {shards}; supervisor pid {supervisor}; data {data_directory}"
+
+
+def _address(listener: trio.SocketListener) -> str:
+    host, port = listener.socket.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,239 @@
+"""The supervisor's life: everything else is started in order, signals are obeyed, and all of it is ended in order."""
+
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, Protocol
+
+import structlog
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from ipc.errors import ExitCode, StartRefused
+from ipc.log import configure_logging
+from ipc.messages.commands import Level, SettingsChanged
+from ipc.messages.reports import Reclaimed, VHostFailed
+from ipc.settings import Settings
+from runtime.auth.directory import Directory
+from runtime.decisions.reload import reload
+from runtime.pressure.watcher import watch
+from runtime.roster import Roster
+from runtime.router.router import open_listeners, serve
+from runtime.supervisor.data_lock import DataLock
+from runtime.supervisor.descriptors import DESCRIPTORS_LOW, raise_limit
+from runtime.supervisor.fleet import Fleet, restarts
+from runtime.supervisor.readiness import Readiness
+from runtime.supervisor.ready_line import ready_line
+from runtime.supervisor.reclaim import Reclaim
+from runtime.supervisor.shard import Surroundings
+from runtime.supervisor.template import SUPERVISORS_SIGNALS, Template
+from runtime.supervisor.vhosts import VHosts
+
+DRAIN_MARGIN_SECONDS: Final = 2.0  # a shard keeps the deadline itself; this much later it is killed
+
+_log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
+
+
+class SettingsSource(Protocol):
+    """Where the settings came from, and come from again on SIGHUP."""
+
+    def read(self) -> Settings: ...
+
+
+class Supervisor:
+    """Owns everything that lives as long as the broker does; `run` is its whole life."""
+
+    def __init__(
+        self,
+        source: SettingsSource,
+        settings: Settings,
+        lock: DataLock,
+        directory: Directory,
+        say: Callable[[str], None],
+    ) -> None:
+        """`say` is given the line that tells whoever started us that clients may come."""
+        self._source = source
+        self._settings = settings
+        self._root = lock.paths.root
+        self._directory = directory
+        self._say = say
+        self._readiness = Readiness(os.environ)
+        self._roster = Roster()
+        self._vhosts = VHosts(lock.paths, directory, self._roster, settings.main.shards)
+        self._template = Template(restarts(settings.main), inherited=[lock.descriptor])
+        around = Surroundings(
+            settings=lambda: self._settings,
+            paths=lock.paths,
+            directory=directory,
+            roster=self._roster,
+            template=self._template,
+            reclaimed=self._note_reclaimed,
+            unopened=self._note_unopened,
+            lost=self._note_lost,
+        )
+        self._fleet = Fleet(settings.main, around, self._refuse)
+        self._reclaim = Reclaim(self._fleet.links)
+        self._refusal: StartRefused | None = None
+        self._is_ready = False
+        self._starting = trio.CancelScope()
+        self._accepting = trio.CancelScope()
+        self._stop = trio.Event()
+        self._hung_up = trio.Event()
+        self._compaction_wanted = trio.Event()
+
+    async def run(self) -> None:
+        """Until a signal or a refusal ends it. Raises StartRefused."""
+        with trio.open_signal_receiver(*sorted(SUPERVISORS_SIGNALS)) as signals:
+            # Blocked until now: a SIGHUP that comes early must be obeyed late, not be the end.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SUPERVISORS_SIGNALS)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._obey, signals, nursery.cancel_scope)
+                await self._live()
+                nursery.cancel_scope.cancel()
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _live(self) -> None:
+        listeners: Sequence[trio.SocketListener] = ()
+        try:
+            listeners = await open_listeners(self._settings.amqp)
+            self._vhosts.place_all()
+        except StartRefused as refusal:
+            self._refuse(refusal)
+        except OSError as fault:
+            self._refuse(StartRefused(ExitCode.DATA_DIRECTORY_UNUSABLE, f"data directory {self._root}: {fault}"))
+        async with trio.open_nursery() as services:
+            with self._starting:
+                await self._start(services, listeners)
+            await self._stop.wait()
+            await self._end()
+            services.cancel_scope.cancel()
+        for listener in listeners:
+            await listener.aclose()
+
+    async def _start(self, services: trio.Nursery, listeners: Sequence[trio.SocketListener]) -> None:
+        await trio.lowlevel.checkpoint()  # nothing is started that a refusal has cancelled already
+        _raise_descriptor_limit()
+        services.start_soon(self._keep_template)
+        services.start_soon(self._fleet.run)
+        services.start_soon(self._compact_on_signal)
+        await self._fleet.started()
+        await self._roster.settled()
+        await services.start(self._accept, listeners)
+        services.start_soon(watch, lambda: self._settings, self._reclaim.request)
+        services.start_soon(self._reload_on_signal)
+        self._is_ready = True
+        line = ready_line(listeners, self._fleet, self._root, supervisor=os.getpid())
+        self._say(line)
+        self._readiness.ready(line)
+
+    async def _end(self) -> None:
+        self._accepting.cancel()
+        seconds = self._settings.main.drain_seconds
+        self._readiness.stopping("draining")
+        _log.info("draining", seconds_max=seconds)
+        with trio.move_on_after(seconds + DRAIN_MARGIN_SECONDS) as patience:
+            await self._fleet.drain(seconds)
+        if patience.cancelled_caught:
+            _log.warning("shards did not drain in time and are killed", seconds=seconds)
+            self._fleet.kill()
+        _log.info("stopped")
+
+    # services ---------------------------------------------------------------------------------------------------------
+
+    async def _keep_template(self) -> None:
+        try:
+            await self._template.run()
+        except StartRefused as refusal:
+            self._refuse(refusal)
+
+    async def _accept(
+        self, listeners: Sequence[trio.SocketListener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with self._accepting:
+            await serve(listeners, self._roster, self._directory, lambda: self._settings, task_status=task_status)
+
+    async def _compact_on_signal(self) -> None:
+        """One pass answers all signals that came before it."""
+        while True:
+            await self._compaction_wanted.wait()
+            self._compaction_wanted = trio.Event()
+            await self._reclaim.request(Level.RELEASE, "SIGUSR1")
+
+    async def _reload_on_signal(self) -> None:
+        while True:
+            await self._hung_up.wait()
+            self._hung_up = trio.Event()
+            self._readiness.reloading()
+            await self._reload_settings()
+            await self._reload_directory()
+            self._readiness.ready("reloaded")
+
+    # signals ----------------------------------------------------------------------------------------------------------
+
+    async def _obey(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+        async for number in signals:
+            match number:
+                case signal.SIGHUP:
+                    self._hung_up.set()
+                case signal.SIGUSR1:
+                    self._compaction_wanted.set()
+                case _ if not self._stop.is_set():
+                    _log.info("asked to stop", signal=signal.Signals(number).name)
+                    self._begin_end()
+                case _:
+                    self._refuse(StartRefused(ExitCode.FAILED, "ended by a second signal, before shards were drained"))
+                    self._fleet.kill()
+                    everything.cancel()
+
+    def _begin_end(self) -> None:
+        self._stop.set()
+        self._starting.cancel()
+
+    # reload -----------------------------------------------------------------------------------------------------------
+
+    async def _reload_settings(self) -> None:
+        try:
+            wanted = self._source.read()
+        except StartRefused as refusal:
+            _log.error("settings stay as they were", reason=str(refusal))
+            return
+        self._settings, changed, needs_restart = reload(self._settings, wanted)
+        configure_logging(self._settings.main.log_level, self._settings.main.log_format)
+        await self._fleet.broadcast(SettingsChanged(self._settings))
+        _log.info("settings reloaded", changed=changed, needs_restart=needs_restart)
+
+    async def _reload_directory(self) -> None:
+        try:
+            await trio.to_thread.run_sync(self._directory.reload)
+        except sqlite3.Error as fault:
+            _log.error("directory cannot be read again", reason=str(fault))
+            return
+        await self._vhosts.follow(self._fleet)
+
+    # what shards have to say ------------------------------------------------------------------------------------------
+
+    def _note_reclaimed(self, report: Reclaimed) -> None:
+        self._reclaim.heard(report)
+
+    def _note_lost(self, shard: int) -> None:
+        self._reclaim.lost(shard)
+
+    def _note_unopened(self, report: VHostFailed) -> None:
+        """At the start somebody is there to be told; later the other vhosts' clients matter more."""
+        if not self._is_ready:
+            code = ExitCode.STORE_DAMAGED if report.damaged else ExitCode.DATA_DIRECTORY_UNUSABLE
+            self._refuse(StartRefused(code, f"vhost '{report.name}' cannot be opened: {report.reason}"))
+
+    def _refuse(self, refusal: StartRefused) -> None:
+        """End in order, and with this exit code; the first reason is the one to be told."""
+        if self._refusal is None:
+            self._refusal = refusal
+        self._begin_end()
+
+
+def _raise_descriptor_limit() -> None:
+    limit = raise_limit()
+    if limit < DESCRIPTORS_LOW:
+        _log.warning("few descriptors: every connection takes one", limit=limit, wanted=DESCRIPTORS_LOW)
