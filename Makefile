@@ -12,6 +12,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
+COMPILED = $(BIN)/python -c 'import os, sys, ipc.speed as s; sys.exit(s.read_speed(os.environ).name != "compiled")'
+
 # make run SHARDS=4 PORT=5673 DATA=/srv/ebbmq BIND=0.0.0.0 ARGS="--log-format json"
 SHARDS ?= 2
 PORT   ?= 5672
@@ -22,26 +24,48 @@ ARGS   ?=
 TESTS       ?= tests
 PYTEST_ARGS ?=
 
-.PHONY: help run test lint types imports tests format bench lock clean
+# What the sanitizers watch: everything that touches bytes. Not what measures the allocator, which they replace.
+SANITIZED       := build/sanitized/tree
+SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols --ignore=tests/ipc/test_allocator.py
+FUZZ_SECONDS    ?= 60
+
+.PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-instructions lock clean
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
-	grep -hE '^[a-z]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
-run: $(VENV)/.installed ## start a broker on loopback (SHARDS=2 PORT=5672 BIND=127.0.0.1,::1 DATA=.ebbmq ARGS=)
+run: build ## start a broker on loopback (SHARDS=2 PORT=5672 BIND=127.0.0.1,::1 DATA=.ebbmq ARGS=)
 	@exec $(BIN)/ebbmq serve --shards "$(SHARDS)" --bind "$(BIND)" --amqp-port "$(PORT)" --data-dir "$(DATA)" $(ARGS)
 
+# Where there is a compiler with Python's headers, what it cannot compile is an error; without, everything runs interpreted.
+# Always run, because a build that has nothing to do takes a second and sees more than times of files.
+build: $(VENV)/.installed ## compile the hot modules beside their sources
+	@compiler="$${CC:-$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_config_var("CC"))')}"
+	headers="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')"
+	if command -v "$${compiler%% *}" >/dev/null && [ -e "$$headers/Python.h" ]; then
+	    EBBMQ_MUST_COMPILE=1 $(BIN)/python setup.py --quiet build_ext --inplace
+	else
+	    $(BIN)/python setup.py --quiet build_ext --inplace
+	    echo "======== NO C COMPILER ($$compiler) OR NO PYTHON HEADERS ($$headers):" \
+	         "HOT MODULES RUN INTERPRETED, MANY TIMES SLOWER ========" >&2
+	fi
+
 # Every check runs even when an earlier one failed, so that one run tells all.
-test: $(VENV)/.installed-test ## lint, types, import contracts and tests (TESTS=tests PYTEST_ARGS=)
+test: $(VENV)/.installed-test ## lint, types, import contracts, and tests at both speeds (TESTS=tests PYTEST_ARGS=)
 	@failed=()
-	for check in lint types imports tests; do
+	for check in lint types imports build tests interpreted; do
+	    if [ $$check = tests ] && ! $(COMPILED); then
+	        echo "======== TESTS ARE NOT RUN COMPILED: nothing is compiled ========" >&2
+	        continue
+	    fi
 	    echo "== $$check"
 	    started=$$SECONDS
 	    if ! $(MAKE) $$check; then failed+=("$$check"); fi
 	    echo "   $$check: $$((SECONDS - started)) s"
 	done
 	if [ $${#failed[@]} -gt 0 ]; then echo "FAILED: $${failed[*]}" >&2; exit 1; fi
-	echo "all checks passed"
+	$(COMPILED) && echo "all checks passed" || echo "all checks passed, but interpreted only: there is no C compiler"
 
 lint: $(VENV)/.installed-test ## ruff: rules and format
 	@$(BIN)/ruff check && $(BIN)/ruff format --check
@@ -52,29 +76,66 @@ types: $(VENV)/.installed-test ## mypy --strict over packages, tests and benchma
 imports: $(VENV)/.installed-test ## import-linter: who may import whom
 	@PYTHONPATH=. $(BIN)/lint-imports
 
-tests: $(VENV)/.installed-test ## pytest alone
+tests: build $(VENV)/.installed-test ## pytest alone, at the speed that can be had
 	@$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+interpreted: $(VENV)/.installed-test ## pytest alone, the hot modules interpreted
+	@EBBMQ_PURE=1 $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+# A tree of its own: a sanitized module must never be found by a broker. Leaks are not looked for, because the interpreter
+# itself ends without freeing all; its own allocator is replaced, so that every object has guarded ends.
+sanitize: $(VENV)/.installed-test ## tests of bytes and a fuzz corpus under address and undefined behaviour sanitizers
+	@rm -rf $(SANITIZED)
+	EBBMQ_SANITIZE=1 EBBMQ_MUST_COMPILE=1 $(BIN)/python setup.py --quiet build --build-lib $(SANITIZED)
+	cp -r tests pyproject.toml $(SANITIZED)/
+	python=$$(realpath -s $(BIN)/python)
+	cd $(SANITIZED)
+	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so)" PYTHONMALLOC=malloc EBBMQ_SANITIZE=1 \
+	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	    EBBMQ_FUZZ_SECONDS=$(FUZZ_SECONDS) EBBMQ_SEEDS=0:30 \
+	    "$$python" -m pytest --capture=sys $(SANITIZED_TESTS) $(PYTEST_ARGS)
 
 format: $(VENV)/.installed-test ## let ruff format and fix
 	@$(BIN)/ruff format && $(BIN)/ruff check --fix
 
-bench: $(VENV)/.installed-test ## measure a fresh broker on loopback; prints markdown tables
-	@$(BIN)/python -m bench.throughput
-	$(BIN)/python -m bench.throughput --durable
-	$(BIN)/python -m bench.footprint
+# make bench CASES=16B,latency BENCH_ARGS="--repetitions 3": some cases, printed only
+CASES      ?=
+BENCH_ARGS ?=
+# Only a run of everything may replace what docs/measurements.md says.
+BENCH_WRITE = $(if $(CASES),,--write)
+
+bench: build $(VENV)/.installed-bench ## the matrix beside RabbitMQ, and memory, into docs/: 40 minutes (CASES= BENCH_ARGS=)
+	@$(BIN)/python -m bench.matrix --cases "$(CASES)" $(BENCH_WRITE) $(BENCH_ARGS)
+	if [ -z "$(CASES)" ]; then
+	    $(BIN)/python -m bench.standing --write
+	    $(BIN)/python -m bench.footprint --write
+	    $(BIN)/python -m bench.allocations --write
+	fi
+
+bench-quick: build $(VENV)/.installed-test ## the matrix in a few minutes, printed only (CASES= BENCH_ARGS=)
+	@$(BIN)/python -m bench.matrix --cases "$(CASES)" --repetitions 1 --seconds 2 --minutes 5 $(BENCH_ARGS)
+
+bench-instructions: build $(VENV)/.installed-test ## instructions a message, by callgrind, into the history and docs/
+	@$(BIN)/python -m bench.instructions --write $(BENCH_ARGS)
+
+$(VENV)/.installed-bench: $(VENV)/.installed-test
+	@echo "installing what draws the plot into $(VENV)/ (once)"
+	$(INSTALL) --no-build-isolation -e '.[test,bench]'
+	touch $@
 
 # A clean environment, so that the pins are those of the declared dependencies and nothing else.
 lock: ## renew requirements.lock from the newest allowed versions
 	@fresh=$$(mktemp -d)
 	trap 'rm -rf "$$fresh"' EXIT
 	$(PYTHON) -m venv "$$fresh"
-	"$$fresh/bin/pip" install --quiet '.[test]'
-	{ sed -n '/^#/p' requirements.lock; "$$fresh/bin/pip" freeze --exclude ebbmq; } > requirements.lock.new
+	EBBMQ_PURE=1 "$$fresh/bin/pip" install --quiet '.[test,bench]'
+	{ sed -n '/^#/p' requirements.lock; "$$fresh/bin/pip" freeze --all --exclude ebbmq --exclude pip; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean: ## remove what was built or cached; data in .ebbmq/ stays
 	rm -rf $(VENV) build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+	find ipc shards -name '*.so' -delete
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer" >&2; exit 1; }
@@ -89,13 +150,17 @@ $(BIN)/python:
 	}
 	$(PYTHON) -m venv $(VENV)
 
-# Installed editable: a change in the sources needs no new installation, a change in pyproject.toml does.
+# Installed editable: a change in the sources needs no new installation, a change in pyproject.toml does. What compiles is
+# installed first and at its pinned version, and `make build` compiles: there one sees how that goes.
+INSTALL := EBBMQ_PURE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock
+
 $(VENV)/.installed: $(BIN)/python pyproject.toml requirements.lock
 	@echo "installing into $(VENV)/ (once)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e .
+	$(INSTALL) setuptools Cython
+	$(INSTALL) --no-build-isolation -e .
 	touch $@
 
-$(VENV)/.installed-test: $(BIN)/python pyproject.toml requirements.lock
-	@echo "installing with the tests' tools into $(VENV)/ (once)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[test]'
-	touch $(VENV)/.installed $@
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "installing the tests' tools into $(VENV)/ (once)"
+	$(INSTALL) --no-build-isolation -e '.[test]'
+	touch $@

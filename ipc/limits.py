@@ -23,6 +23,7 @@ LINGER_BYTES_MAX: Final = (
     64 * KIB
 )  # read and dropped after our last word, so that the kernel does not reset before it is heard
 ACCEPTS_PER_TURN: Final = 32  # connections taken from one listener before other tasks run
+GUESTS_LOOK_SECONDS: Final = 1.0  # between two looks for clients that have negotiated for too long
 DESCRIPTORS_SHORT_SECONDS: Final = 0.25  # pause of the accept loop when there are no descriptors left
 FREE_PORT_TRIES: Final = 16  # port 0 on several addresses: the same number must be free on all of them
 PASSWORD_CHECKS_MAX: Final = 2  # argon2 runs at once, 19 MiB each
@@ -44,6 +45,13 @@ RECEIVE_BYTES_OF_TURN: Final = 1024 * KIB  # what all of them may, before what t
 ROUTES_CACHED_MAX: Final = 512  # raw publish methods remembered per connection
 LARGE_BODY_BYTES: Final = 256 * KIB  # from here on a body is sent and stored in pieces instead of being copied whole
 
+# the pump -------------------------------------------------------------------------------------------------------------
+LINGER_SECONDS: Final = 0.001  # waiting for more traffic without the event loop, whose timers are late by as much
+YIELD_SECONDS_MAX: Final = 0.001  # of turns in a row, before other tasks run
+RESTRAINED_BYTES_MAX: Final = 64 * KIB  # what a publisher brings at once while it has to wait for consumers
+DRAINING_MS_MAX: Final = 20  # a consumer that has taken nothing for longer is slow, and not one to wait for
+SPINS_SKIPPED_MAX: Final = 1024  # a spin in vain costs a core; even on a quiet shard one in so many is tried
+
 # one queue ------------------------------------------------------------------------------------------------------------
 DELIVERY_RUN_MAX: Final = 64  # messages given to one consumer before the next one's turn, when there are several
 
@@ -53,6 +61,7 @@ PACKET_DESCRIPTORS_MAX: Final = 16  # the kernel allows 253
 
 # store ----------------------------------------------------------------------------------------------------------------
 SEGMENT_BYTES_FIRST: Final = 64 * KIB  # a queue's first segment starts this small and doubles
+RUN_BYTES_MIN: Final = 32 * KIB  # room a tail must have before a run of publishes is appended to it
 TAIL_BYTES_MAX: Final = 1024 * KIB  # unwritten messages of one queue: a turn that brings more writes early
 SEGMENT_OFFSET_MAX: Final = 2**32 - 64 * KIB  # offsets are 32 bits wide; only a message of that size gets near
 DAMAGES_REMEMBERED_MAX: Final = 100  # sentences about damage kept for the log of one start
@@ -70,3 +79,7 @@ PASSES_REMEMBERED_MAX: Final = 100
 
 # log ------------------------------------------------------------------------------------------------------------------
 TRACEBACK_FRAMES_MAX: Final = 12  # the innermost ones of an exception in a line of text
+
+# allocator ------------------------------------------------------------------------------------------------------------
+ALLOCATOR_MAPPED_BYTES: Final = 256 * KIB  # supervisor: larger blocks are mapped, and go back the moment they are freed
+ALLOCATOR_KEPT_BYTES: Final = 32 * MIB  # shards: so much may stay free on top of the heap; glibc maps nothing smaller

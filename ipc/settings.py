@@ -81,6 +81,12 @@ class CompactionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     pressure_source: Literal["auto", "systemd", "cgroup", "system", "poll", "none"] = "auto"
 
 
+class PumpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[pump]`: how a shard waits for its clients."""
+
+    spin_microseconds: Annotated[int, Meta(ge=0, le=1_000_000)] = 50
+
+
 class UserSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """`[users]`: the account a first start creates."""
 
@@ -96,5 +102,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     amqp: AmqpSettings = AmqpSettings()
     connection: ConnectionSettings = ConnectionSettings()
     store: StoreSettings = StoreSettings()
+    pump: PumpSettings = PumpSettings()
     compaction: CompactionSettings = CompactionSettings()
     users: UserSettings = UserSettings()

@@ -2,3 +2,5 @@
 
 Read from low to high: compaction, store, model, protocols, host.
 """
+
+import ipc  # noqa: F401 - first, because it chooses whether compiled or interpreted hot modules are imported

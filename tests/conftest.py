@@ -1,11 +1,17 @@
-"""What the core's tests share: a world with one vhost, ended in order after the test."""
+"""What tests share: the speed they run at, and for the core a world with one vhost, ended in order after the test."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ipc.speed import read_speed
 from tests.protocols.conversation import World
+
+
+def pytest_report_header() -> str:
+    return f"hot modules: {read_speed(os.environ)}"
 
 
 @pytest.fixture

@@ -7,14 +7,15 @@ import sys
 from typing import Final
 
 import click
+import structlog
 import trio
 
+from ipc.allocator import return_large_blocks, trim_allocator
 from ipc.data_directory import DataDirectory
 from ipc.log import configure_logging
-from ipc.memory_reading import trim_allocator
+from ipc.speed import Speed, read_speed
 from runtime.auth.directory import Directory
 from runtime.cli.settings_sources import CONFIG_VARIABLE, Assignment, SettingsSources, from_flag, from_set
-from runtime.supervisor.allocator import return_large_blocks
 from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.supervisor import Supervisor
 
@@ -52,6 +53,7 @@ def serve(config: str | None, pairs: tuple[str, ...], **flags: str | None) -> No
     sources = SettingsSources(config, dict(os.environ), assignments(flags, pairs))
     settings = sources.read()
     configure_logging(settings.main.log_level, settings.main.log_format)
+    warn_of_speed(read_speed(os.environ))
     paths = DataDirectory(settings.main.data_dir)
     with DataLock.take(paths, patience_seconds=settings.main.drain_seconds + ORPHANS_SECONDS) as lock:
         lock.sign()  # first, so that a command which changes accounts from now on knows whom to tell
@@ -65,6 +67,19 @@ def serve(config: str | None, pairs: tuple[str, ...], **flags: str | None) -> No
             trio.run(supervisor.run)
         finally:
             directory.close()
+
+
+def warn_of_speed(speed: Speed) -> None:
+    """Once a start and for all processes, because they come from the same installation and environment."""
+    log = structlog.get_logger("supervisor")
+    if speed.interpreted:
+        log.warning(
+            "hot modules run interpreted, at a fraction of the compiled speed",
+            modules=" ".join(speed.interpreted),
+            reason=speed.reason,
+        )
+    if speed.outdated:
+        log.warning("hot modules were compiled from older sources", modules=" ".join(speed.outdated), do="make build")
 
 
 def assignments(flags: dict[str, str | None], pairs: tuple[str, ...]) -> tuple[Assignment, ...]:

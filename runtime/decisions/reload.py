@@ -21,6 +21,7 @@ NEEDS_RESTART: Final = frozenset(
         "store.segment_bytes_max",
         "store.descriptors_open_max",
         "store.retry_seconds",
+        "pump.spin_microseconds",
         "compaction.pressure_source",
         "users.default_user",
         "users.default_password",

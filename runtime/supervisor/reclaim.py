@@ -10,9 +10,10 @@ import structlog
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from ipc.allocator import trim_allocator
 from ipc.limits import PASS_SECONDS_MAX, PASSES_REMEMBERED_MAX
 from ipc.link import LinkClosed
-from ipc.memory_reading import read_memory, trim_allocator
+from ipc.memory_reading import read_memory
 from ipc.messages.commands import Compact, Level
 from ipc.messages.reports import Reclaimed
 from runtime.roster import ShardLink

@@ -18,6 +18,7 @@ import structlog
 import trio
 from msgspec import structs
 
+from ipc.allocator import trim_allocator
 from ipc.limits import (
     FAILURES_LOGGED_MAX,
     GARBAGE_BLOCKS_MAX,
@@ -25,7 +26,7 @@ from ipc.limits import (
     SLICE_SECONDS_MAX,
     STEPS_PER_CLOCK_CHECK,
 )
-from ipc.memory_reading import read_memory, trim_allocator
+from ipc.memory_reading import read_memory
 from ipc.messages.commands import Compact, Level
 from ipc.messages.reports import MemoryReading, Reclaimed
 from ipc.settings import CompactionSettings

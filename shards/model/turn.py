@@ -53,9 +53,11 @@ class Turn(Compactable):
         "awake",
         "blocked",
         "confirming",
+        "delivered",
         "is_storage_blocked",
         "next_round",
         "now",
+        "published",
         "resumable",
         "round_wanted",
         "syncs",
@@ -78,6 +80,8 @@ class Turn(Compactable):
         self.next_round = 1
         self.round_wanted = False
         self.is_storage_blocked = False
+        self.published = 0  # messages, since the host last looked
+        self.delivered = 0  # the same of messages handed to consumers
         self._waiting: dict[Confirming, None] = {}
 
     def wake(self, queue: Deliverable) -> None:
@@ -94,6 +98,11 @@ class Turn(Compactable):
 
     def forget(self, waiter: Confirming) -> None:
         self._waiting.pop(waiter, None)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether messages stand ready for consumers with room: the last turn could not hand out all there was."""
+        return bool(self.awake)
 
     @property
     def has_work(self) -> bool:

@@ -27,7 +27,7 @@ from mmap import mmap
 from struct import Struct
 from typing import Final
 
-from ipc.limits import SEGMENT_OFFSET_MAX, TAIL_BYTES_MAX
+from ipc.limits import RUN_BYTES_MIN, SEGMENT_OFFSET_MAX, TAIL_BYTES_MAX
 from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
 from shards.compaction.compactable import SEGMENT_PAGES, Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
@@ -43,6 +43,7 @@ from shards.store.blocks import (
     file_header,
     payload_end,
 )
+from shards.store.columns import add_offsets
 from shards.store.files import Files
 from shards.store.record import RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
@@ -197,6 +198,32 @@ class MessageStore(Compactable):
         self.ready_count += 1
         self.ready_bytes += record_bytes
         return self._tail_base + index
+
+    def open_run(self) -> bytearray:
+        """The unwritten tail, for a run of records to be appended to; `run_bytes_max` says how far it may grow.
+
+        Whoever appends says so with `appended` before anything else is asked of the store.
+        """
+        if self._tail_bytes_max - len(self._tail) < RUN_BYTES_MIN:
+            self._make_room(RUN_BYTES_MIN)
+        return self._tail
+
+    @property
+    def run_bytes_max(self) -> int:
+        return self._tail_bytes_max
+
+    def appended(self, count: int, size_bytes: int) -> None:
+        """`count` whole records of `size_bytes` were appended to what `open_run` gave."""
+        self._tail_count += count
+        self.ready_count += count
+        self.ready_bytes += size_bytes
+
+    def append_run(self, records: bytes, count: int) -> None:
+        """Take in `count` records that were already put together for another store."""
+        if len(self._tail) + len(records) > self._tail_bytes_max:
+            self._make_room(len(records))
+        self._tail += records
+        self.appended(count, len(records))
 
     def append_large(self, parts: Sequence[Buffer], total_bytes: int) -> int:
         """Take a record in pieces and write it at once, without a copy; its position.
@@ -366,23 +393,24 @@ class MessageStore(Compactable):
             segment.live -= 1
             (segment.settled or self._touch(segment)).offsets.append(position & OFFSET_MASK)
 
-    def settle_many(self, positions: Iterable[int]) -> None:
-        """The same for messages in no particular order."""
+    def settle_many(self, positions: "array[int]") -> None:
+        """The same for messages in no particular order; in runs, as long as they are in one segment."""
         tail_base = self._tail_base
-        count = 0
-        number = -1
-        for position in positions:
-            count += 1
-            if position >= tail_base:
-                self._tail_settled_count += 1
-                (self._tail_settled or self._touch_tail()).offsets.append(position & OFFSET_MASK)
-                continue
-            if position >> 32 != number:
-                number = position >> 32
+        count = len(positions)
+        index = 0
+        while index < count:
+            number = positions[index] >> 32
+            low, high = number << 32, number + 1 << 32
+            first = index
+            if positions[index] >= tail_base:
+                offsets = (self._tail_settled or self._touch_tail()).offsets
+                index = add_offsets(positions, index, tail_base, high, offsets)
+                self._tail_settled_count += index - first
+            else:
                 segment = self._segments[number]
                 offsets = (segment.settled or self._touch(segment)).offsets
-            segment.live -= 1
-            offsets.append(position & OFFSET_MASK)
+                index = add_offsets(positions, index, low, min(high, tail_base), offsets)
+                segment.live -= index - first
         self.unacknowledged_count -= count
 
     def settle_run(self, first: int, last: int, count: int) -> None:

@@ -31,6 +31,7 @@ RECORD_HEAD: Final = Struct("<IIHBBQ")
 LENGTH: Final = Struct("<I")
 
 _pack = RECORD_HEAD.pack
+_CLASS_WEIGHT: Final = b"\x00\x3c\x00\x00"  # class basic, weight 0: how every content header begins
 
 
 def encode(timestamp: int, flags: int, priority: int, address: bytes, header: Buffer, body: Buffer) -> bytes:
@@ -66,6 +67,11 @@ def encode_head(timestamp: int, flags: int, priority: int, address: bytes, heade
         + address
         + header
     )
+
+
+def encode_rest(timestamp: int, flags: int, priority: int, address: bytes, header_bytes: int) -> bytes:
+    """What comes between a record's length and the body size in its header: the same in a whole run of messages."""
+    return _pack(0, header_bytes, len(address), flags, priority, timestamp)[LENGTH.size :] + address + _CLASS_WEIGHT
 
 
 class Record(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
+from ipc.speed import PURE_VARIABLE
 from tests.clients.waiting import eventually
 
 ROOT: Final = Path(__file__).parents[2]
@@ -50,11 +51,11 @@ def parse_ready(text: str) -> Ready | None:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours, without settings of a broker or of a service manager that happen to stand in it."""
+    """Ours, and so our speed, without settings of a broker or of a service manager that happen to stand in it."""
     kept = {
         key: value
         for key, value in os.environ.items()
-        if not key.startswith(("EBBMQ_", "MEMORY_PRESSURE_")) and key != "NOTIFY_SOCKET"
+        if key == PURE_VARIABLE or (not key.startswith(("EBBMQ_", "MEMORY_PRESSURE_")) and key != "NOTIFY_SOCKET")
     }
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | dict(extra or {})
 

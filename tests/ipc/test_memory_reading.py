@@ -1,6 +1,6 @@
 """What the kernel says about our memory, read right."""
 
-from ipc.memory_reading import parse_rollup, parse_statm, read_memory, trim_allocator
+from ipc.memory_reading import parse_rollup, parse_statm, read_memory
 from ipc.messages.reports import MemoryReading
 
 ROLLUP = b"""\
@@ -36,7 +36,3 @@ def test_memory_that_is_touched_is_counted() -> None:
     assert after.rss - before.rss > len(held) // 2
     assert after.private <= after.rss
     assert 0 < after.pss <= after.rss
-
-
-def test_trimming_the_allocator_raises_nothing() -> None:
-    assert trim_allocator() in (True, False)

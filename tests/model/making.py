@@ -1,5 +1,6 @@
 """Makes exchanges' destinations and consumers that are no protocol's, for tests of the model alone."""
 
+from array import array
 from typing import Any
 
 from shards.model.bindings import Arguments, Binding
@@ -107,7 +108,7 @@ class Eater(Consumer):
     def settle(self) -> None:
         positions, self.positions = self.positions, []
         if self.queue.store is not None:
-            self.queue.store.settle_many(positions)
+            self.queue.store.settle_many(array("Q", positions))
         self.queue.offer(self)
 
     def give_back(self) -> None:

@@ -99,6 +99,18 @@ class Queue(Compactable):
         if not self.is_awake:
             self._turn.wake(self)
 
+    def open_run(self) -> MessageStore:
+        """The store, for a run of messages; followed by `appended`."""
+        store = self.store
+        if store is None:
+            store = self.store = self._open_store(self)
+        return store
+
+    def appended(self) -> None:
+        """A run of messages has come into the store."""
+        if not self.is_awake:
+            self._turn.wake(self)
+
     def append_large(self, parts: list[bytes | bytearray | memoryview], size_bytes: int) -> None:
         """The same for a record in pieces, which is never copied whole."""
         store = self.store

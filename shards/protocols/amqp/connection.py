@@ -81,6 +81,7 @@ class Connection(Compactable):
         "is_listed",
         "message_bytes_max",
         "outbox",
+        "publishes",
         "routes",
         "settings",
         "state",
@@ -116,6 +117,7 @@ class Connection(Compactable):
         self.routes: dict[bytes, Route] = {}
         self.exclusive_queues: dict[str, None] = {}
         self.is_listed = False
+        self.publishes = False  # has done so at least once, and may be asked to wait for consumers
         self._intake = Intake(self)
         self._partial = client.unread
         self._held: bytes | None = None  # a reply that waits for the disk

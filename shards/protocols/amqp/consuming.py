@@ -54,13 +54,13 @@ class ChannelConsumer(Consumer):
             positions: array[int] = array("Q")
             end = self._framing.run(span, outbox.buffer, ledger.tag_next, count - taken, room_bytes, positions)
             if not positions:
-                self._take_large()
-                taken += 1
+                taken += self._take_large()
                 break
             store.advance(len(positions), end)
             taken += len(positions)
             self._account(positions)
         if taken:
+            connection.turn.delivered += taken
             connection.touched()
         return taken
 
@@ -75,19 +75,25 @@ class ChannelConsumer(Consumer):
         assert store is not None
         store.settle_run(positions[0], positions[-1], len(positions))
 
-    def _take_large(self) -> None:
-        """Hand out one large message; its body follows piece by piece from a map of its own."""
+    def _take_large(self) -> int:
+        """Hand out one large message, whose body follows piece by piece from a map of its own; how many that was.
+
+        0 when the first is not large, and there was no memory for it.
+        """
         store = self.queue.store
         assert store is not None
         span = store.next_span()
         assert span is not None
         outbox = self._channel.connection.outbox
         record = StoredRecord(span)
+        if not record.is_large:
+            return 0
         end = self._framing.begin_large(span, outbox.buffer, self._channel.ledger.tag_next)
         body = BodyMap(span.buffer, record.body_start, record.end)
         store.advance(1, end)
         outbox.begin_body(self._channel.number, body)
         self._account(array("Q", (record.position,)))
+        return 1
 
     def leave(self) -> None:
         """Nothing more will be taken; what is outstanding stays the channel's."""

@@ -7,11 +7,11 @@ that exchange, routing key and content header are sent exactly as they came in.
 
 import struct
 from array import array
-from mmap import mmap
-from typing import Final, cast
+from typing import Final
 
 from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES
 from ipc.wire.amqp import frames
+from shards.protocols.amqp.runs import frame_deliveries
 from shards.store.message_store import Span
 from shards.store.record import RECORD_HEAD_BYTES
 
@@ -22,19 +22,17 @@ _RETURN: Final = b"\x00\x3c\x00\x32"
 _LENGTHS = struct.Struct("<IIH")  # record, header, address
 _FRAME = struct.Struct(">BHI")
 _TAG = struct.Struct(">QB")
-_TAG_BYTES: Final = _TAG.size
 
 
 class DeliveryFraming:
     """Frames deliveries for one consumer; what is the same in all of them is made once."""
 
-    __slots__ = ("_body_max", "_channel", "_method", "_method_bytes")
+    __slots__ = ("_body_max", "_channel", "_method")
 
     def __init__(self, channel: int, consumer_tag: bytes, frame_max: int) -> None:
         self._channel = channel
         self._body_max = frame_max - FRAME_OVERHEAD_BYTES
         self._method = _DELIVER + bytes((len(consumer_tag),)) + consumer_tag
-        self._method_bytes = len(self._method) + _TAG_BYTES
 
     def run(
         self,
@@ -49,40 +47,21 @@ class DeliveryFraming:
 
         The index where the next record of the span begins. Stops before a large body, which goes another way.
         """
-        channel = self._channel
-        body_max = self._body_max
-        buffer = cast("mmap", span.buffer)  # or a bytearray, whose slices %b takes as well, but mypy not
-        at: int = span.start
-        tag = first_tag
-        last_tag = first_tag + count
-        full = len(outbox) + room_bytes
-        while at < span.end and tag < last_tag and len(outbox) < full:
-            record_bytes, header_bytes, address_bytes = _LENGTHS.unpack_from(buffer, at)
-            address = at + RECORD_HEAD_BYTES
-            header = address + address_bytes
-            body = header + header_bytes
-            end = at + record_bytes
-            size = end - body
-            if size >= LARGE_BODY_BYTES:
-                break
-            outbox += b"%b%b%b%b\xce%b%b\xce" % (
-                _FRAME.pack(1, channel, self._method_bytes + address_bytes),
-                self._method,
-                _TAG.pack(tag, span.redelivered),
-                buffer[address:header],
-                _FRAME.pack(2, channel, header_bytes),
-                buffer[header:body],
-            )
-            if 0 < size <= body_max:
-                outbox += b"%b%b\xce" % (_FRAME.pack(3, channel, size), buffer[body:end])
-            else:
-                for piece in range(body, end, body_max):
-                    part = buffer[piece : min(piece + body_max, end)]
-                    outbox += b"%b%b\xce" % (_FRAME.pack(3, channel, len(part)), part)
-            positions.append(span.base + at)
-            tag += 1
-            at = end
-        return at
+        return frame_deliveries(
+            span.buffer,
+            span.start,
+            span.end,
+            outbox,
+            len(outbox) + room_bytes,
+            self._channel,
+            self._method,
+            span.redelivered,
+            first_tag,
+            first_tag + count,
+            self._body_max,
+            span.base,
+            positions,
+        )
 
     def begin_large(self, span: Span, outbox: bytearray, tag: int) -> int:
         """Frame method and header of the span's first record; its body follows from a map of its own. Where it ends."""

@@ -7,18 +7,20 @@ frame by frame.
 """
 
 import struct
+from array import array
 from typing import TYPE_CHECKING, Final
 
 from ipc.errors import Refusal
-from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES
+from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES, RECEIVE_BYTES_PER_TURN
 from ipc.wire.amqp import frames, properties
+from ipc.wire.raw import get32
 from shards.protocols.amqp.channel import ChannelState
-from shards.protocols.amqp.settling import acknowledge
+from shards.protocols.amqp.runs import take_acknowledgements, take_publishes
+from shards.protocols.amqp.settling import acknowledge, acknowledge_each
 from shards.store import record
 
 if TYPE_CHECKING:
     from shards.protocols.amqp.connection import Connection
-    from shards.protocols.amqp.publishing import Route
 
 _FRAME = struct.Struct(">BHI")
 _ACK = struct.Struct(">BHIIQB")  # frame header, class and method, delivery tag, multiple
@@ -26,6 +28,8 @@ _ACK_FRAME_BYTES: Final = _ACK.size + 1
 _ACK_PAYLOAD_BYTES: Final = 13
 _ACK_INDEX: Final = 60 << 16 | 80
 _HEADER = struct.Struct(">BHIHHQ")  # frame header, class, weight, body size
+_LEAD_BYTES: Final = 11  # what of it is the same in all messages of a run: all but the body size
+_BODY_LEAD = struct.Struct(">BH")
 _OVERHEAD: Final = FRAME_OVERHEAD_BYTES
 _PREFIX: Final = frames.HEADER_BYTES
 
@@ -49,81 +53,98 @@ class Intake:
         if connection.turn.is_storage_blocked:
             return position
         end = len(view)
-        revision = connection.vhost.revision
-        payload_max = connection.frame_max  # as `frames.scan` has it
-        body_max = min(connection.message_bytes_max, LARGE_BODY_BYTES - 1, payload_max)
         while end - position > _OVERHEAD:
             kind, number, size = _FRAME.unpack_from(view, position)
-            if size == _ACK_PAYLOAD_BYTES and kind == frames.METHOD and self._acknowledged(view, position):
-                position += _ACK_FRAME_BYTES
-                continue
             header_at = position + size + _OVERHEAD
-            if end - header_at < _HEADER.size:
+            if kind != frames.METHOD or header_at > end:
                 break
-            route = connection.routes.get(bytes(view[position:header_at]))
-            if route is None or route.revision != revision or route.channel.content is not None:
+            if size == _ACK_PAYLOAD_BYTES and get32(view, position + _PREFIX) == _ACK_INDEX:
+                after = self._acknowledge(view, position, number)
+            elif end - header_at >= _HEADER.size:
+                after = self._publish(view, position, header_at, now)
+            else:
                 break
-            kind, channel, header_bytes, class_id, weight, body_bytes = _HEADER.unpack_from(view, header_at)
-            body_at = header_at + header_bytes + _OVERHEAD
-            if (
-                kind != frames.HEADER
-                or channel != number
-                or class_id != properties.BASIC_CLASS
-                or weight
-                or not properties.FIXED_BYTES <= header_bytes <= payload_max
-                or body_bytes > body_max
-                or body_at > end
-                or view[body_at - 1] != frames.END
-            ):
-                break
-            after = body_at
-            if body_bytes:
-                after += body_bytes + _OVERHEAD
-                if (
-                    after > end
-                    or _FRAME.unpack_from(view, body_at) != (frames.BODY, number, body_bytes)
-                    or view[after - 1] != frames.END
-                ):
-                    break
-            if not self._store(
-                route, view[header_at + _PREFIX : body_at - 1], view[body_at + _PREFIX : after - 1], now
-            ):
+            if after == position:
                 break
             position = after
         return position
 
-    def _store(self, route: "Route", header: memoryview, body: memoryview, now: int) -> bool:
-        if bytes(header[properties.SIZE_END :]) != self._properties:
-            payload = bytes(header)
+    def _publish(self, view: memoryview, position: int, header_at: int, now: int) -> int:
+        connection = self._connection
+        method = bytes(view[position:header_at])
+        route = connection.routes.get(method)
+        if route is None or route.revision != connection.vhost.revision or route.channel.content is not None:
+            return position
+        kind, channel, header_bytes, class_id, weight, _body_bytes = _HEADER.unpack_from(view, header_at)
+        header_end = header_at + header_bytes + _OVERHEAD
+        if (
+            kind != frames.HEADER
+            or channel != route.channel.number
+            or class_id != properties.BASIC_CLASS
+            or weight
+            or not properties.FIXED_BYTES <= header_bytes <= connection.frame_max
+            or header_end > len(view)
+            or view[header_end - 1] != frames.END
+            or (route.is_mandatory and not route.queues)
+            or not self._inspect(bytes(view[header_at + _PREFIX : header_end]))
+        ):
+            return position
+        facts = self._facts
+        flags = record.PERSISTENT if facts.is_persistent else 0
+        first = route.queues[0].open_run() if route.queues else None
+        tail = first.open_run() if first is not None else bytearray()
+        before = len(tail)
+        after, count = take_publishes(
+            view,
+            position,
+            method,
+            bytes(view[header_at : header_at + _LEAD_BYTES]),
+            self._properties,
+            _BODY_LEAD.pack(frames.BODY, channel),
+            record.encode_rest(now, flags, facts.priority, route.address, header_bytes),
+            min(connection.message_bytes_max, LARGE_BODY_BYTES - 1, connection.frame_max),
+            tail,
+            first.run_bytes_max if first is not None else RECEIVE_BYTES_PER_TURN * 2,
+        )
+        if not count:
+            return position
+        connection.turn.published += count
+        if first is not None:
+            first.appended(count, len(tail) - before)
+            route.queues[0].appended()
+            if len(route.queues) > 1:
+                records = bytes(tail[before:])
+                for queue in route.queues[1:]:
+                    queue.open_run().append_run(records, count)
+                    queue.appended()
+        if route.channel.confirms is not None:
+            route.channel.confirms.published(count, awaits_disk=facts.is_persistent and route.has_durable)
+        return after
+
+    def _inspect(self, payload: bytes) -> bool:
+        """Make `_properties` and `_facts` those of this header payload, end octet included; False when it is broken."""
+        following = payload[properties.SIZE_END :]
+        if following != self._properties:
             try:
-                self._facts = properties.inspect(payload)
+                self._facts = properties.inspect(payload[:-1])
             except Refusal:
                 return False
-            self._properties = payload[properties.SIZE_END :]
-        facts = self._facts
-        channel = route.channel
-        if route.queues:
-            flags = record.PERSISTENT if facts.is_persistent else 0
-            whole = record.encode(now, flags, facts.priority, route.address, header, body)
-            for queue in route.queues:
-                queue.append(whole)
-        elif route.is_mandatory:
-            return False
-        if channel.confirms is not None:
-            channel.confirms.published(1, awaits_disk=facts.is_persistent and route.has_durable)
+            self._properties = following
         return True
 
-    def _acknowledged(self, view: memoryview, position: int) -> bool:
-        if len(view) - position < _ACK_FRAME_BYTES or view[position + _ACK_FRAME_BYTES - 1] != frames.END:
-            return False
-        _kind, number, _size, index, tag, multiple = _ACK.unpack_from(view, position)
-        if index != _ACK_INDEX:
-            return False
+    def _acknowledge(self, view: memoryview, position: int, number: int) -> int:
         channel = self._connection.channels.get(number)
         if channel is None or channel.state is not ChannelState.OPEN or channel.content is not None:
-            return False
+            return position
+        tags: array[int] = array("Q")
+        take_acknowledgements(view, position, number, tags)
+        if tags:
+            return position + _ACK_FRAME_BYTES * acknowledge_each(channel, tags)
+        if len(view) - position < _ACK_FRAME_BYTES or view[position + _ACK_FRAME_BYTES - 1] != frames.END:
+            return position
+        _kind, _number, _size, _index, tag, multiple = _ACK.unpack_from(view, position)
         try:
             acknowledge(channel, tag, multiple=bool(multiple & 1))
         except Refusal:
-            return False  # nothing was taken from the ledger; the careful way refuses it again, and says so
-        return True
+            return position  # nothing was taken from the ledger; the careful way refuses it again, and says so
+        return position + _ACK_FRAME_BYTES

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from typing import Final
 
 from shards.compaction.compactable import Compactable
+from shards.store.columns import add_sequence, count_matching, is_uniform
 
 _HEAD_MIN: Final = 1024  # entries before the settled front is worth moving the rest for
 
@@ -39,9 +40,9 @@ class Ledger(Compactable):
         count = len(positions)
         first = self.tag_next
         self.tag_next = first + count
-        self._tags.extend(range(first, self.tag_next))
+        add_sequence(self._tags, first, count)
         self._positions.extend(positions)
-        self._sources.extend([source] * count)
+        self._sources.extend(array("I", (source,)) * count)
         self._count += count
 
     def skip(self, count: int) -> None:
@@ -67,16 +68,26 @@ class Ledger(Compactable):
             self._close_holes()
         return [run]
 
+    def take_each(self, tags: "array[int]", index: int) -> "tuple[int, list[tuple[int, array[int]]]]":
+        """Remove `tags[index:]` as far as they are outstanding one after the other: how many, and the runs.
+
+        0 and nothing when the first of them is not outstanding.
+        """
+        count = count_matching(tags, index, self._tags, self._sources, self._head)
+        if count:
+            return count, self._take_front(self._head + count)
+        runs = self.take(tags[index], multiple=False)
+        return (1, runs) if runs is not None else (0, [])
+
     def take_all(self) -> "list[tuple[int, array[int]]]":
         return self._take_front(len(self._tags))
 
     def _take_front(self, end: int) -> "list[tuple[int, array[int]]]":
         head = self._head
-        sources = self._sources[head:end]
-        if sources and sources.count(sources[0]) == len(sources) and sources[0]:
-            runs = [(sources[0], self._positions[head:end])]
+        if head < end and self._sources[head] and is_uniform(self._sources, head, end):
+            runs = [(self._sources[head], self._positions[head:end])]
         else:
-            runs = _runs(sources, self._positions[head:end])
+            runs = _runs(self._sources[head:end], self._positions[head:end])
         self._count -= sum(len(positions) for _, positions in runs)
         self._head = end
         self._drop_settled_front()

@@ -67,6 +67,7 @@ def publish(channel: "Channel", method: commands.Basic.Publish, raw: bytes) -> N
     if exchange.is_internal:
         raise AccessRefused(f"cannot publish to internal exchange '{exchange.name}' in vhost '{connection.vhost.name}'")
     channel.content = Content(raw, method.exchange, method.routing_key)
+    connection.publishes = True
 
 
 def header(channel: "Channel", payload: bytes, now: int) -> None:
@@ -127,6 +128,7 @@ def store(
 ) -> None:
     """Append the message to all its queues, or return it, and count it for the publisher's confirm."""
     channel = route.channel
+    connection.turn.published += 1
     flags = record.PERSISTENT if facts.is_persistent else 0
     if not route.queues and route.is_mandatory:
         connection.write(

@@ -43,6 +43,19 @@ def acknowledge(channel: "Channel", tag: int, *, multiple: bool) -> None:
         _drop(channel, channel.sources[number], positions)
 
 
+def acknowledge_each(channel: "Channel", tags: "array[int]") -> int:
+    """Acknowledge single deliveries in the order the client did; how many, up to the first that is not outstanding."""
+    index = 0
+    while index < len(tags):
+        count, runs = channel.ledger.take_each(tags, index)
+        if not count:
+            break
+        for number, positions in runs:
+            _drop(channel, channel.sources[number], positions)
+        index += count
+    return index
+
+
 def requeue_all(channel: "Channel") -> None:
     """Everything the channel was given goes back, in its old place and marked redelivered."""
     for number, positions in channel.ledger.take_all():

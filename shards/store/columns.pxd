@@ -1,0 +1,25 @@
+# Types of the compiled twin of columns.py. Arrays are walked through typed views, which check their ranges.
+
+cimport cython
+from cpython cimport array
+from libc.stdint cimport uint32_t, uint64_t
+from ipc.wire.raw cimport add_number
+
+cdef uint64_t _OFFSET
+
+
+@cython.locals(number=uint64_t)
+cpdef int add_sequence(array.array target, uint64_t first, uint64_t count) except -1
+
+@cython.locals(index=Py_ssize_t)
+cpdef bint is_uniform(const uint32_t[::1] column, Py_ssize_t start, Py_ssize_t end) except -1
+
+@cython.locals(end=Py_ssize_t)
+cpdef Py_ssize_t add_offsets(
+    const uint64_t[::1] positions, Py_ssize_t index, uint64_t low, uint64_t high, array.array offsets
+) except -1
+
+@cython.locals(count=Py_ssize_t, end=Py_ssize_t)
+cpdef Py_ssize_t count_matching(
+    const uint64_t[::1] wanted, Py_ssize_t index, const uint64_t[::1] tags, const uint32_t[::1] sources, Py_ssize_t head
+) except -1

@@ -1,0 +1,46 @@
+"""Columns of numbers: the loops over typed arrays that must not make an object for each entry.
+
+Hot module; its compiled types stand in `columns.pxd`.
+"""
+
+from array import array
+from typing import Final
+
+import cython
+
+if not cython.compiled:
+    from ipc.wire.raw import add_number
+
+_OFFSET: Final = 0xFFFFFFFF  # of a position: what is not the segment's number
+
+
+def add_sequence(target: "array[int]", first: int, count: int) -> None:
+    """Append `first`, `first` + 1 …: `count` numbers."""
+    for number in range(first, first + count):
+        add_number(target, number)
+
+
+def is_uniform(column: "array[int]", start: int, end: int) -> bool:
+    """Whether the 32-bit entries from `start` to before `end` are all the same; also when there are none."""
+    index = start + 1
+    while index < end and column[index] == column[start]:
+        index += 1
+    return index >= end
+
+
+def add_offsets(positions: "array[int]", index: int, low: int, high: int, offsets: "array[int]") -> int:
+    """Append the lower halves of `positions[index:]` while they are `low` <= position < `high`; where that ends."""
+    end = len(positions)
+    while index < end and low <= positions[index] < high:
+        add_number(offsets, positions[index] & _OFFSET)
+        index += 1
+    return index
+
+
+def count_matching(wanted: "array[int]", index: int, tags: "array[int]", sources: "array[int]", head: int) -> int:
+    """How many of `wanted[index:]` stand in `tags[head:]` one after the other, with a source that is not 0."""
+    count = 0
+    end = min(len(wanted) - index, len(tags) - head)
+    while count < end and wanted[index + count] == tags[head + count] and sources[head + count] != 0:
+        count += 1
+    return count
