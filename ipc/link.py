@@ -42,6 +42,7 @@ class Link(Generic[Incoming]):
 
     def __init__(self, end: socket.socket, incoming: Any) -> None:
         self._socket = trio.socket.from_stdlib_socket(end)
+        self._end = end  # the same socket, without the loop around it
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(incoming)
         self._sending = trio.Lock()
@@ -51,18 +52,33 @@ class Link(Generic[Incoming]):
 
         Raises LinkClosed when the peer is gone, PacketTooLarge for a message that must be paged.
         """
-        packet = self._encoder.encode(message)
-        if len(packet) > PACKET_BYTES_MAX:
-            raise PacketTooLarge(f"{type(message).__name__} of {len(packet)} bytes")
-        ancillary = (
-            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())] if descriptors else []
-        )
+        packet = self._encode(message)
         async with self._sending:
             self._refuse_if_closed()
             try:
-                await self._socket.sendmsg([packet], ancillary)
+                await self._socket.sendmsg([packet], _ancillary(descriptors))
             except (BrokenPipeError, ConnectionResetError, trio.ClosedResourceError) as gone:
                 raise LinkClosed from gone
+
+    def send_now(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> bool:
+        """The same without waiting: whether it could be sent. Who waits for `send` goes first."""
+        packet = self._encode(message)
+        self._refuse_if_closed()
+        if self._sending.locked():
+            return False
+        try:
+            self._end.sendmsg([packet], _ancillary(descriptors))
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError) as gone:
+            raise LinkClosed from gone
+        return True
+
+    def _encode(self, message: msgspec.Struct) -> bytes:
+        packet = self._encoder.encode(message)
+        if len(packet) > PACKET_BYTES_MAX:
+            raise PacketTooLarge(f"{type(message).__name__} of {len(packet)} bytes")
+        return packet
 
     async def receive(self) -> tuple[Incoming, list[int]]:
         """The next message and the descriptors that came with it, now the caller's to close.
@@ -86,6 +102,10 @@ class Link(Generic[Incoming]):
             _close_all(descriptors)
             raise
 
+    def fileno(self) -> int:
+        """The socket's descriptor, for who wants to know that something has come; -1 when closed."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         self._socket.close()
 
@@ -93,6 +113,10 @@ class Link(Generic[Incoming]):
         # trio tells those who wait while it closes; whoever comes later would get the kernel's EBADF.
         if self._socket.fileno() == -1:
             raise LinkClosed
+
+
+def _ancillary(descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())] if descriptors else []
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -75,6 +75,7 @@ async def _close_vhost(shard: "Shard", command: CloseVHost, descriptors: list[in
             VHOST_CLOSED,
             shard.settings.main.drain_seconds,
         )
+        await shard.syncer.quiet()  # which may be writing its definitions right now
         shard.close_vhost(command.name)
     await shard.link.send(VHostClosed(command.name))
 

@@ -8,7 +8,7 @@ from shards.protocols.amqp.connection import Connection
 class Peer:
     """What the pump keeps per client: no task, no stream, no buffer."""
 
-    __slots__ = ("connection", "descriptor", "due", "interest", "is_leaving", "socket")
+    __slots__ = ("connection", "descriptor", "due", "interest", "is_clogged", "is_leaving", "socket")
 
     def __init__(self, client: socket.socket, connection: Connection) -> None:
         self.socket = client
@@ -16,4 +16,5 @@ class Peer:
         self.connection = connection
         self.interest = 0  # epoll events asked for
         self.due = 0  # the second of its deadline; 0: none
+        self.is_clogged = False  # the kernel took less than there was to send
         self.is_leaving = False  # a close is under way, and has its deadline

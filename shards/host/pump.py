@@ -1,17 +1,18 @@
 """The pump: one task that moves bytes between all sockets of the shard and its connections.
 
 ```
-wait (nested epoll) → receive from every ready socket → finish the turn (deliver, flush, confirm) → send every outbox
+wait ─► receive from every ready socket ─► finish the turn (deliver, flush) ─► begin a round ─► send every outbox
 ```
 No task, stream or buffer per connection: measured with an echo server this is as fast as uvloop from 50 connections on.
-One shared buffer takes what each socket has; input that is not a whole frame yet waits in its connection. Between turns
-the pump yields to trio, so that commands, timers and compaction slices run.
+One shared buffer takes what each socket has; input that is not a whole frame yet waits in its connection. What a turn
+has for a client, however many small frames that is, leaves in one call.
+
+Who publishes is held back while messages stand ready for consumers with room, or consumers are busy with what they were
+sent; `restraint.py` says how far.
 """
 
-import os
-import select
 import socket
-from collections import deque
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -19,46 +20,58 @@ import structlog
 import trio
 
 from ipc.errors import ConnectionRefusal
-from ipc.limits import RECEIVE_BYTES_OF_TURN, RECEIVE_BYTES_PER_TURN
+from ipc.limits import (
+    DRAINING_MS_MAX,
+    RECEIVE_BYTES_OF_TURN,
+    RECEIVE_BYTES_PER_TURN,
+    RESTRAINED_BYTES_MAX,
+)
+from ipc.reactor import GONE, READABLE, WRITABLE, Reactor
 from shards.compaction.compactable import Compactable
+from shards.host.bell import Bell
 from shards.host.deadlines import Deadlines
 from shards.host.peer import Peer
+from shards.host.restraint import Restraint
+from shards.host.syncer import Syncer
 from shards.model.turn import Sender, Turn
 from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, Connection, ConnectionState
 
-_EVENTS_MAX: Final = 256
-_GONE: Final = select.EPOLLHUP | select.EPOLLERR
 _FRAME_MAX_FIRST: Final = 128 * 1024
 
 
 class Pump(Compactable):
     """Owns the clients' sockets; its deadlines are ticked by a task of their own."""
 
-    COLLECTIONS = ("_peers", "_ready", "_senders")
+    COLLECTIONS = ("_draining", "_held", "_peers", "_senders")
 
     def __init__(
         self,
         turn: Turn,
+        syncer: Syncer,
+        reactor: Reactor,
+        bell: Bell,
         clock: Callable[[], int],
         deadlines: Deadlines,
         *,
         on_storage_error: Callable[[OSError], None],
-        on_round_wanted: Callable[[], None],
     ) -> None:
         self._turn = turn
+        self._syncer = syncer
+        self._reactor = reactor
+        self._bell = bell
         self._clock = clock
         self._deadlines = deadlines
         self._on_storage_error = on_storage_error
-        self._on_round_wanted = on_round_wanted
-        self._epoll = select.epoll()
-        self._nudge = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._nudge, select.EPOLLIN)
         self._peers: dict[int, Peer] = {}
-        self._ready: deque[tuple[int, int]] = deque()  # reported by epoll, not served yet: (descriptor, events)
         self._senders: dict[Sender, Peer] = {}
         self._buffer = memoryview(bytearray(RECEIVE_BYTES_PER_TURN + _FRAME_MAX_FIRST))
+        self._restraint = Restraint()
+        self._held: dict[int, Peer] = {}  # publishers that nobody reads from for the moment, by descriptor
+        self._draining: dict[Peer, int] = {}  # full, and when they last took something; the longest ago first
+        self._is_active = False  # something was received or sent in this turn, and an answer may be near
         self._departed = trio.Event()
         self._log = structlog.get_logger("shard.pump")
+        reactor.add(bell.descriptor, READABLE)
 
     def children(self) -> Iterable[Compactable]:
         return (self._deadlines,)
@@ -74,59 +87,98 @@ class Pump(Compactable):
     def connections(self) -> list[Connection]:
         return [peer.connection for peer in self._peers.values()]
 
-    def nudge(self) -> None:
-        """Something outside the sockets has given the turn work."""
-        os.eventfd_write(self._nudge, 1)
-
     def adopt(self, client: socket.socket, connection: Connection, now: int) -> None:
         """Serve this client from now on."""
         client.settimeout(0)
         peer = Peer(client, connection)
         self._peers[peer.descriptor] = peer
         self._senders[connection] = peer
-        self._epoll.register(peer.descriptor, 0)
+        peer.interest = READABLE
+        self._reactor.add(peer.descriptor, peer.interest)
         self._deadlines.set(peer, connection.tick(now))
         self._turn.resumable.append(connection)  # to begin with what the router has read already
-        self.nudge()
+        if self._reactor.is_asleep:
+            self._bell.ring()
 
     async def run(self) -> None:
-        """Turn until cancelled."""
+        """Turn until cancelled. Raises SyncFailed."""
         while True:
-            if self._turn.has_work or self._ready:
-                await trio.lowlevel.checkpoint()
-            else:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
-            self.turn()
+            lingers = self._is_active or bool(self._held)
+            self._is_active = False
+            await self._reactor.wait(has_work=self._turn.has_work, lingers=lingers)
+            if not lingers or self._reactor.ready or self._turn.has_work or self._held:
+                self.turn()
+
+    # a turn -----------------------------------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """One turn; see the module's docstring for its order."""
+        """One turn; see the module's docstring for its order. Raises SyncFailed."""
         now = self._clock()
         self._receive_ready(now)
+        self._syncer.proceed()
         self._resume(now)
         self._finish(now)
+        self._syncer.proceed()
         self._send_all(now)
-        if self._turn.round_wanted:
-            self._on_round_wanted()
+        self._account()
 
     def _receive_ready(self, now: int) -> None:
         """Serve ready sockets, each once before any a second time, until the turn has taken enough."""
-        if not self._ready:
-            self._ready.extend(self._epoll.poll(0, _EVENTS_MAX))
+        reactor = self._reactor
+        if not reactor.ready:
+            reactor.poll()
+        is_restrained = self._is_restrained(now)
+        if self._held and (self._restraint.may_take or not is_restrained):
+            self._release_held()
+        ready, reactor.ready = reactor.ready, {}
         left = RECEIVE_BYTES_OF_TURN
-        while self._ready and left > 0:
-            descriptor, events = self._ready.popleft()
+        for descriptor, events in ready.items():
             peer = self._peers.get(descriptor)
-            if peer is not None:
-                left -= self._guarded(self._serve, peer, now, events)
-            elif descriptor == self._nudge:
-                os.eventfd_read(self._nudge)
+            if peer is None:
+                self._hear(descriptor)
+            elif left <= 0:
+                reactor.ready[descriptor] = events  # goes first next time
+            elif is_restrained and peer.connection.publishes:
+                left -= self._serve_publisher(peer, now, events)
+            else:
+                left -= self._guarded(self._serve, peer, now, events, RECEIVE_BYTES_PER_TURN)
 
-    def _serve(self, peer: Peer, now: int, events: int) -> int:
-        if events & select.EPOLLOUT:
+    def _serve_publisher(self, peer: Peer, now: int, events: int) -> int:
+        """The same for one whose input has to wait for consumers."""
+        restraint = self._restraint
+        if not restraint.may_take and not events & ~READABLE:
+            self._held[peer.descriptor] = peer
+            self._watch(peer)
+            return 0
+        began, published = time.perf_counter(), self._turn.published
+        count = self._guarded(self._serve, peer, now, events, RESTRAINED_BYTES_MAX)
+        restraint.use(self._turn.published - published, time.perf_counter() - began)
+        return count
+
+    def _is_restrained(self, now: int) -> bool:
+        """Whether consumers have enough to do, so that publishers may only bring what they have earned."""
+        for peer, taken_at in tuple(self._draining.items()):
+            if now - taken_at <= DRAINING_MS_MAX:
+                break
+            del self._draining[peer]  # not busy, but slow: what a queue is for
+        return bool(self._draining) or self._turn.is_behind
+
+    def _release_held(self) -> None:
+        held, self._held = self._held, {}
+        for descriptor, peer in held.items():
+            self._watch(peer)
+            self._reactor.ready[descriptor] = self._reactor.ready.get(descriptor, 0) | READABLE
+
+    def _hear(self, descriptor: int) -> None:
+        if descriptor == self._bell.descriptor:
+            self._bell.silence()
+
+    def _serve(self, peer: Peer, now: int, events: int, room_bytes: int) -> int:
+        if events & WRITABLE:
             self._send(peer, now)
         if peer.connection.wants_input:
-            return self._receive(peer, now) if events & (select.EPOLLIN | _GONE) else 0
-        if events & _GONE:
+            return self._receive(peer, now, room_bytes) if events & (READABLE | GONE) else 0
+        if events & GONE:
             self._drop(peer)
         return 0
 
@@ -139,7 +191,7 @@ class Pump(Compactable):
             self._drop(peer)
             return 0
 
-    def _receive(self, peer: Peer, now: int) -> int:
+    def _receive(self, peer: Peer, now: int, room_bytes: int) -> int:
         """Bytes taken from the socket."""
         connection = peer.connection
         partial = connection.partial
@@ -147,7 +199,7 @@ class Pump(Compactable):
         view = self._room_for(kept)
         view[:kept] = partial
         try:
-            count = peer.socket.recv_into(view[kept : kept + RECEIVE_BYTES_PER_TURN])
+            count = peer.socket.recv_into(view[kept : kept + room_bytes])
         except BlockingIOError:
             return 0
         except OSError:
@@ -155,6 +207,7 @@ class Pump(Compactable):
         if not count:
             self._drop(peer)
             return 0
+        self._is_active = True
         connection.receive(view[: kept + count], now)
         self._after_input(peer, now)
         return count
@@ -202,18 +255,23 @@ class Pump(Compactable):
             if peer is not None:
                 self._guarded(self._send, peer, now)
 
+    def _account(self) -> None:
+        self._restraint.earn(self._turn.delivered, time.perf_counter())
+        self._turn.published = self._turn.delivered = 0
+
     def _send(self, peer: Peer, now: int) -> int:
         """Bytes the kernel took."""
         connection = peer.connection
         outbox = connection.outbox
         total = 0
+        peer.is_clogged = False
         try:
             while not outbox.is_empty:
                 count = peer.socket.send(outbox.buffer)
                 connection.sent(count, now)
                 total += count
         except BlockingIOError:
-            pass
+            peer.is_clogged = True
         except OSError:
             self._drop(peer)
             return total
@@ -222,17 +280,20 @@ class Pump(Compactable):
             return total
         if connection.state is ConnectionState.CLOSING:
             self._deadlines.set(peer, connection.tick(now))
+        if total:
+            self._draining.pop(peer, None)
+            if peer.is_clogged:
+                self._draining[peer] = now
         self._watch(peer)
         return total
 
     def _watch(self, peer: Peer) -> None:
         """Ask epoll for what this peer can use now, and only when that changed."""
         connection = peer.connection
-        interest = (select.EPOLLIN if connection.wants_input else 0) | (
-            0 if connection.outbox.is_empty else select.EPOLLOUT
-        )
+        reads = connection.wants_input and peer.descriptor not in self._held
+        interest = (READABLE if reads else 0) | (WRITABLE if peer.is_clogged else 0)
         if interest != peer.interest and peer.descriptor in self._peers:
-            self._epoll.modify(peer.descriptor, interest)
+            self._reactor.change(peer.descriptor, interest)
             peer.interest = interest
 
     def tick(self, peer: Peer, now: int) -> int:
@@ -247,9 +308,11 @@ class Pump(Compactable):
         if self._peers.pop(peer.descriptor, None) is None:
             return
         connection = peer.connection
+        self._held.pop(peer.descriptor, None)
+        self._draining.pop(peer, None)
         del self._senders[connection]
         connection.vhost.connections.pop(connection, None)
-        self._epoll.unregister(peer.descriptor)
+        self._reactor.remove(peer.descriptor)
         self._deadlines.clear(peer)
         peer.socket.close()
         try:
@@ -279,5 +342,4 @@ class Pump(Compactable):
 
     def close(self) -> None:
         self.drop(self.connections)
-        self._epoll.close()
-        os.close(self._nudge)
+        self._reactor.close()

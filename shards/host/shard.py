@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 import trio
 
+from ipc.allocator import keep_large_blocks
 from ipc.data_directory import DataDirectory
 from ipc.errors import ConnectionRefusal, ExitCode
 from ipc.link import Link, LinkClosed
@@ -23,8 +24,10 @@ from ipc.log import configure_logging
 from ipc.messages.commands import Compact, ShardCommand, Start
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import Drained, Hello, StorageBlocked
+from ipc.reactor import Reactor
 from ipc.settings import Settings
 from shards.compaction.compactable import Compactable
+from shards.host.bell import Bell
 from shards.host.clock import BrokerClock
 from shards.host.compactor import Compactor
 from shards.host.control import SHUTTING_DOWN, obey
@@ -51,15 +54,20 @@ class Shard(Compactable):
         self.files = DiskFiles(settings.store.descriptors_open_max)
         self.turn = Turn(syncs=settings.store.durability == "fsync")
         self.vhosts = VHosts(self.turn, self.files, settings.store, _fresh_name)
-        self.syncer = Syncer(self.turn, self.vhosts, self.files, retry_seconds=settings.store.retry_seconds)
+        self.bell = Bell()
+        self.syncer = Syncer(self.turn, self.vhosts, self.files, self.bell, retry_seconds=settings.store.retry_seconds)
         self.deadlines = Deadlines(self.clock)
         self.compactor = Compactor(self, shard=number)
+        reactor = Reactor(spin_seconds=settings.pump.spin_microseconds / 1e6)
+        reactor.heed(link.fileno())
         self.pump = Pump(
             self.turn,
+            self.syncer,
+            reactor,
+            self.bell,
             self.clock,
             self.deadlines,
             on_storage_error=self._storage_failed,
-            on_round_wanted=self.syncer.want,
         )
         self._nursery: trio.Nursery | None = None
         self._log = structlog.get_logger("shard")
@@ -72,8 +80,7 @@ class Shard(Compactable):
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self.pump.run)
-            nursery.start_soon(self.syncer.run, self.pump.nudge)
-            nursery.start_soon(self.deadlines.run, self.pump.tick, self.pump.nudge)
+            nursery.start_soon(self.deadlines.run, self.pump.tick, self.bell.ring)
             await self._drain(await obey(self))
             nursery.cancel_scope.cancel()
 
@@ -84,7 +91,7 @@ class Shard(Compactable):
 
     async def _run_pass(self, command: Compact) -> None:
         reclaimed = await self.compactor.run_pass(command, self.settings.compaction, now=self.clock())
-        self.pump.nudge()
+        self.bell.ring()
         with contextlib.suppress(LinkClosed):
             await self.link.send(reclaimed)
 
@@ -110,7 +117,7 @@ class Shard(Compactable):
             with contextlib.suppress(OSError):
                 self.turn.retry()
         self._log.info("storage takes writes again")
-        self.pump.nudge()
+        self.bell.ring()
         await self._report_storage("")
 
     async def _report_storage(self, reason: str) -> None:
@@ -124,8 +131,11 @@ class Shard(Compactable):
         self._log.info("draining", clients=clients, seconds=seconds)
         await self.close_clients(self.pump.connections, SHUTTING_DOWN, max(0.0, seconds - _GRACE_SECONDS))
         self.pump.turn()
-        with trio.move_on_after(_GRACE_SECONDS):
-            await self.syncer.round()
+        with trio.move_on_after(_GRACE_SECONDS) as grace:
+            await self.syncer.quiet()
+        if grace.cancelled_caught:
+            self._log.critical("the disk does not answer, vhosts are left as they are")
+            return
         for name in self.vhosts.names():
             self.close_vhost(name)
         await trio.to_thread.run_sync(self.files.take_unsynced().run)
@@ -148,7 +158,7 @@ class Shard(Compactable):
         now = self.clock()
         for connection in connections:
             self.pump.close_client(connection, refusal, now)
-        self.pump.nudge()
+        self.bell.ring()
         with trio.move_on_after(seconds):
             for connection in connections:
                 while self.pump.serves(connection):
@@ -184,6 +194,7 @@ async def _main(end: socket.socket, number: int) -> int:
 
 def main(end: socket.socket, number: int) -> None:
     """Run shard `number`, which talks over `end`, in this process; does not return."""
+    keep_large_blocks()
     code = trio.run(_main, end, number)
     sys.stderr.flush()
     os._exit(code)  # not through the template's own clean-up, which is not ours
