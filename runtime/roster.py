@@ -39,6 +39,10 @@ class Roster:
             raise VHostDown(vhost)
         return owner
 
+    def owner_now(self, vhost: str) -> ShardLink | None:
+        """The same without waiting; None while nobody has it open."""
+        return self._owners.get(vhost)
+
     # what the supervisor tells it -------------------------------------------------------------------------------------
 
     def place(self, vhost: str, shard: int) -> None:

@@ -12,11 +12,10 @@ from ipc.link import LinkClosed
 from ipc.messages.commands import AdoptClient
 from ipc.settings import Settings
 from ipc.wire.amqp.negotiation import METHOD_OF_OPEN, Enter, Negotiation, Prove, State, Wish
-from runtime.auth.directory import Directory
+from runtime.auth.directory import Directory, User
 from runtime.auth.login import LoginFailed, Logins, permissions_to_enter
 from runtime.decisions.sniffing import Protocol, sniff
 from runtime.roster import Roster, VHostDown
-from runtime.router.offers import offer
 from runtime.router.peer import Peer
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("router")
@@ -33,22 +32,42 @@ class Handshake:
         self._logins = logins
         self._settings_source = settings_source
 
-    async def conduct(self, peer: Peer) -> None:
-        """Returns when the client is its shard's, or is to be closed. Raises PeerGone when it left by itself."""
-        negotiation = Negotiation(offer(self._settings_source().amqp))
-        wish: Wish | None = None
-        while True:
+    async def conduct(self, peer: Peer, negotiation: Negotiation, wish: Wish | None, unsent: bytes) -> None:
+        """From any point on: `unsent` still has to be sent, `wish` to be granted.
+
+        Returns when the client is its shard's, or is to be closed. Raises PeerGone when it left by itself.
+        """
+        await peer.send(unsent)
+        while negotiation.state not in (State.CLOSING, State.CLOSED):
+            if output := negotiation.take_output():
+                await peer.send(output)
             if wish is None:
-                wish = await _hear(peer, negotiation)
+                wish = hear(peer, negotiation, await peer.receive())
             elif isinstance(wish, Prove):
                 wish = await self._prove(peer, negotiation, wish)
             elif await self._enter(peer, negotiation, wish):
                 return
-            if negotiation.state in (State.CLOSING, State.CLOSED):
-                await _part(peer, negotiation)
-                return
-            if output := negotiation.take_output():
-                await peer.send(output)
+        await _part(peer, negotiation)
+
+    # from memory ------------------------------------------------------------------------------------------------------
+
+    def recall(self, peer: Peer, wish: Prove) -> User | None:
+        """Who that is, if it is known without checking the password again."""
+        return self._logins.recall(wish.user, wish.password, peer.address, self._settings_source().users)
+
+    def enter_now(self, peer: Peer, negotiation: Negotiation, wish: Enter) -> bool:
+        """Hand the client over, if nothing stands in the way; False when waiting, or a refusal, is called for."""
+        link = self._roster.owner_now(wish.vhost)
+        if link is None:
+            return False
+        try:
+            permissions = permissions_to_enter(self._directory, negotiation.user, wish.vhost)
+            client = negotiation.freeze(peer.name, wish.vhost, permissions)
+            return link.send_now(AdoptClient(client), [peer.fileno()])
+        except (Refusal, LinkClosed):
+            return False
+
+    # with patience ----------------------------------------------------------------------------------------------------
 
     async def _prove(self, peer: Peer, negotiation: Negotiation, wish: Prove) -> Wish | None:
         try:
@@ -93,8 +112,8 @@ class Handshake:
         raise down
 
 
-async def _hear(peer: Peer, negotiation: Negotiation) -> Wish | None:
-    received = await peer.receive()
+def hear(peer: Peer, negotiation: Negotiation, received: bytes) -> Wish | None:
+    """Take what a client said; whoever speaks another protocol is noted."""
     if negotiation.state is State.HEADER:
         _note_foreigner(peer, received)
     return negotiation.receive(received)

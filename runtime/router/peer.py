@@ -35,30 +35,38 @@ class Peer:
     def close(self) -> None:
         self._socket.close()
 
+    def receive_now(self) -> bytes:
+        """What is there, which may be nothing; raises PeerGone at the end."""
+        try:
+            received = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return b""
+        except OSError as fault:
+            raise PeerGone from fault
+        if not received:
+            raise PeerGone
+        return received
+
+    def send_now(self, content: bytes | memoryview) -> int:
+        """As much as the kernel takes, in bytes; raises PeerGone."""
+        try:
+            return self._socket.send(content)
+        except BlockingIOError:
+            return 0
+        except OSError as fault:
+            raise PeerGone from fault
+
     async def receive(self) -> bytes:
         """Some bytes; raises PeerGone instead of giving none."""
-        while True:
-            try:
-                received = self._socket.recv(READ_BYTES)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
-                continue
-            except OSError as fault:
-                raise PeerGone from fault
-            if not received:
-                raise PeerGone
-            return received
+        while not (received := self.receive_now()):
+            await trio.lowlevel.wait_readable(self._socket)
+        return received
 
     async def send(self, content: bytes) -> None:
         """All of it; raises PeerGone."""
         unsent = memoryview(content)
-        while unsent:
-            try:
-                unsent = unsent[self._socket.send(unsent) :]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._socket)
-            except OSError as fault:
-                raise PeerGone from fault
+        while unsent := unsent[self.send_now(unsent) :]:
+            await trio.lowlevel.wait_writable(self._socket)
 
     async def linger(self) -> None:
         """End our side and read the client's out: after closing with bytes unread, a reset would drop our last word."""

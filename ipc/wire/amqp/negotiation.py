@@ -15,6 +15,7 @@ HEADER ───────► START ────────► PROVING ──
 
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -381,6 +382,7 @@ def _check_tuned(name: str, value: int, *, lowest: int, offered: int) -> None:
         raise NotAllowed(f"negotiated {name} = {value} is higher than the maximum allowed value ({offered})")
 
 
+@lru_cache(maxsize=64)  # a fleet of clients says the same; at most 16 KiB each
 def _capabilities(properties: bytes) -> frozenset[str]:
     claimed = decode_table(properties, 0, len(properties)).get("capabilities")
     if not isinstance(claimed, dict):
