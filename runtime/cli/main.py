@@ -10,7 +10,7 @@ import click
 from ipc.errors import ExitCode, StartRefused
 
 COMMAND: Final = "ebbmq"
-VERSION: Final = "runtime.cli.version:installed_version"
+VERSION: Final = "runtime.cli.version:version_and_speed"
 
 # Loaded on demand: a broker at work has no use for the modules of commands that a person types once a month.
 COMMANDS: Final = {
@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "vhost": "runtime.cli.vhosts:vhost",
     "user": "runtime.cli.users:user",
     "permissions": "runtime.cli.permissions:permissions",
+    "perf": "runtime.cli.perf.command:perf",
 }
 
 
@@ -44,9 +45,9 @@ def load(name: str) -> object:
 
 def show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        installed_version = load(VERSION)
-        assert callable(installed_version)
-        click.echo(f"{COMMAND} {installed_version()}")
+        version_and_speed = load(VERSION)
+        assert callable(version_and_speed)
+        click.echo(f"{COMMAND} {version_and_speed()}")
         context.exit()
 
 
@@ -57,7 +58,7 @@ def show_version(context: click.Context, _parameter: click.Parameter, wanted: bo
     is_eager=True,
     expose_value=False,
     callback=show_version,
-    help="Show the version and exit.",
+    help="Show the version, and whether hot modules are compiled, and exit.",
 )
 def ebbmq() -> None:
     """EbbMQ, a message broker that gives memory back."""
