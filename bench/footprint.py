@@ -1,33 +1,29 @@
 """Memory at rest: processes, idle connections and idle queues, by proportional set size (PSS).
 
-`python -m bench.footprint [--connections 1000] [--queues 10000]` prints a markdown table. PSS counts a page shared by n
-processes as 1/n in each, so the sum over the broker's processes is what it really occupies.
+`python -m bench.footprint [--connections 1000] [--queues 10000] [--write]` prints a markdown table. PSS counts a page
+shared by n processes as 1/n in each, so the sum over the broker's processes is what it really occupies.
 """
 
 import argparse
-import platform
 import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import psutil
-from pamqp import commands
 
 from bench.fresh_broker import FreshBroker, fresh_broker
+from bench.page import machine, replace_section
+from bench.process_tree import memory_bytes
 from bench.wire import Wire
 
+SECTION: Final = "footprint"
 STEADY_BYTES: Final = 64 * 1024
 STEADY_SECONDS_MAX: Final = 15.0
-PIPELINED: Final = 200
 
 
 def pss_bytes(process: psutil.Process) -> int:
-    for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit(f"no Pss for process {process.pid}")
+    return memory_bytes([process], "Pss")
 
 
 def settled_pss_bytes(broker: FreshBroker) -> int:
@@ -69,12 +65,7 @@ def queues(*, durable: bool) -> Callable[[FreshBroker, int], list[Wire]]:
     def declare(broker: FreshBroker, count: int) -> list[Wire]:
         wire = Wire(broker.port)
         kind = "durable" if durable else "transient"
-        for start in range(0, count, PIPELINED):
-            numbers = range(start, min(start + PIPELINED, count))
-            for number in numbers:
-                wire.send(commands.Queue.Declare(queue=f"idle-{kind}-{count}-{number}", durable=durable))
-            for _ in numbers:
-                wire.await_frame("Queue.DeclareOk")
+        wire.declare_all([f"idle-{kind}-{count}-{number}" for number in range(count)], durable=durable)
         return [wire]
 
     return declare
@@ -89,6 +80,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1_000)
     parser.add_argument("--queues", type=int, default=10_000)
     parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="into docs/measurements.md")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -104,11 +96,11 @@ def main() -> None:
             kind = "durable" if durable else "transient"
             rows.append((f"idle {kind} queue (of {options.queues:,})", f"{each:,} B"))
 
-    print(f"### Footprint: PSS with {options.shards} shards, Python {platform.python_version()}\n")
-    print("| at rest | PSS |\n|---|---:|")
-    for what, size in rows:
-        print(f"| {what} | {size} |")
-    print()
+    table = "\n".join(["| at rest | PSS |", "|---|---:|", *(f"| {what} | {size} |" for what, size in rows)])
+    text = f"{machine()}; {options.shards} shards.\n\n{table}\n"
+    print(text)
+    if options.write:
+        replace_section(SECTION, text)
 
 
 if __name__ == "__main__":

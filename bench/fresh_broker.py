@@ -1,18 +1,24 @@
 """A broker of its own for one measurement: temporary data, a free port, gone afterwards."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import psutil
 
+from bench import process_tree
+from bench.wire import await_vhost
+
 ROOT: Final = Path(__file__).parents[1]
+VHOST_SECONDS_MAX: Final = 10.0  # between adding one and being let in
+COMMAND: Final = (sys.executable, "-m", "runtime.cli.main")
 
 _READY = re.compile(r"ebbmq ready: amqp [^;]*?127\.0\.0\.1:(\d+)[^;]*; shards ([^;]*); supervisor pid (\d+)")
 _PID = re.compile(r"pid (\d+)")
@@ -22,6 +28,7 @@ class FreshBroker(NamedTuple):
     """Where it listens and which processes it is made of."""
 
     port: int
+    data: Path
     supervisor: psutil.Process
     shards: tuple[psutil.Process, ...]
     template: tuple[psutil.Process, ...]  # one, or none where shards are started otherwise
@@ -32,22 +39,45 @@ class FreshBroker(NamedTuple):
 
     def cpu_seconds(self) -> float:
         """User and system time of all its processes so far."""
-        times = [process.cpu_times() for process in self.processes]
-        return sum(time.user + time.system for time in times)
+        return process_tree.cpu_seconds(self.supervisor)
+
+    def add_vhost(self, name: str, *, shard: int) -> None:
+        """A vhost on this shard, on which guest may do everything."""
+        self._command("vhost", "add", name, "--shard", str(shard))
+        everything = ("--configure", ".*", "--write", ".*", "--read", ".*")
+        self._command("permissions", "set", "guest", name, *everything)
+        await_vhost(self.port, name, seconds_max=VHOST_SECONDS_MAX)
+
+    def _command(self, *arguments: str) -> None:
+        subprocess.run(
+            [*COMMAND, *arguments, "--data-dir", str(self.data)], cwd=ROOT, env=environment(), check=True, timeout=60
+        )
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours, without settings of a broker that happen to stand in it."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("EBBMQ_") and key != "NOTIFY_SOCKET"}
+    return kept | dict(extra or {})
 
 
 @contextmanager
 def fresh_broker(
-    *, shards: int = 1, data_on: str | None = None, arguments: Sequence[str] = ()
+    *,
+    shards: int = 1,
+    data_on: str | None = None,
+    arguments: Sequence[str] = (),
+    extra: Mapping[str, str] | None = None,
 ) -> Iterator[FreshBroker]:
-    """Start `ebbmq serve` and end it with TERM; `data_on`: the directory below which its data goes."""
+    """Start `ebbmq serve` and end it with TERM; `data_on`: directory below which its data goes; `extra`: variables."""
     with tempfile.TemporaryDirectory(prefix="ebbmq-bench-", dir=data_on) as home:
         log = Path(home) / "log"
-        command = [sys.executable, "-m", "runtime.cli.main", "serve", "--shards", str(shards), "--amqp-port", "0"]
+        data = Path(home) / "data"
+        command = [*COMMAND, "serve", "--shards", str(shards), "--amqp-port", "0"]
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [*command, "--data-dir", f"{home}/data", "--bind", "127.0.0.1", *arguments],
+                [*command, "--data-dir", str(data), "--bind", "127.0.0.1", *arguments],
                 cwd=ROOT,
+                env=environment(extra),
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
@@ -57,16 +87,21 @@ def fresh_broker(
         ready = _READY.search(line)
         if ready is None:
             process.kill()
+            process.wait()
             raise SystemExit(f"the broker did not start: {line}{log.read_text()}")
+        broker = _identify(process.pid, data, ready)
         try:
-            yield _identify(process.pid, ready)
+            yield broker
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            try:
+                process.wait(60)
+            finally:
+                process_tree.end(broker.processes)
 
 
-def _identify(pid: int, ready: "re.Match[str]") -> FreshBroker:
+def _identify(pid: int, data: Path, ready: "re.Match[str]") -> FreshBroker:
     supervisor = psutil.Process(pid)
     shards = tuple(psutil.Process(int(shard)) for shard in _PID.findall(ready[2]))
     rest = tuple(child for child in supervisor.children() if child not in shards)
-    return FreshBroker(int(ready[1]), supervisor, shards, rest)
+    return FreshBroker(int(ready[1]), data, supervisor, shards, rest)
