@@ -40,7 +40,7 @@ SOURCE_REOPEN_SECONDS: Final = 2.0  # between losing a pressure source and looki
 PRESSURE_PIPE_BYTES_MAX: Final = 64 * KIB  # read from a FIFO or socket at once, and dropped
 
 # one connection -------------------------------------------------------------------------------------------------------
-RECEIVE_BYTES_PER_TURN: Final = 256 * KIB  # what one client may bring into one turn of the pump
+RECEIVE_BYTES_PER_TURN: Final = 512 * KIB  # what one client may bring into one turn of the pump
 RECEIVE_BYTES_OF_TURN: Final = 1024 * KIB  # what all of them may, before what they brought is delivered and sent
 ROUTES_CACHED_MAX: Final = 512  # raw publish methods remembered per connection
 LARGE_BODY_BYTES: Final = 256 * KIB  # from here on a body is sent and stored in pieces instead of being copied whole

@@ -51,12 +51,13 @@ class Reactor:
         self._heeded = descriptor
         self.add(descriptor, READABLE)
 
-    async def wait(self, *, has_work: bool, lingers: bool) -> None:
+    async def wait(self, *, has_work: bool, lingers: bool, must_return: bool = False) -> None:
         """Until something is ready, or not at all when there is work anyway; other tasks run often enough.
 
-        `lingers`: more is likely to come in the next moment. Then it may return with nothing ready.
+        `lingers`: more is likely to come in the next moment. `must_return`: come back after a moment even if nothing is
+        ready, because time itself makes a difference.
         """
-        if has_work or self.ready or (lingers and self._linger()):
+        if has_work or self.ready or ((lingers or must_return) and self._linger()) or must_return:
             if self._owes_yield or time.perf_counter() - self._yielded_at > YIELD_SECONDS_MAX:
                 await trio.lowlevel.checkpoint()
                 self._yielded()

@@ -28,12 +28,22 @@ cdef extern from *:
     #define ebb_little16(v) __builtin_bswap16(v)
     #define ebb_little32(v) __builtin_bswap32(v)
     #endif
-    /* PyByteArray_Resize where it would neither allocate nor refuse; NULL where it has to be asked. */
+    /* Room for count bytes behind the last. PyByteArray_Resize adds an eighth at a time, which copies a buffer that grows
+       in small steps eight times over; this doubles what is allocated. NULL, with an exception, when there is no memory
+       or the buffer is held by somebody. */
     static inline unsigned char *ebb_grow(PyObject *target, Py_ssize_t count) {
         PyByteArrayObject *array = (PyByteArrayObject *)target;
         Py_ssize_t size = Py_SIZE(array), offset = array->ob_start - array->ob_bytes;
-        if (array->ob_exports != 0 || size == 0 || count < 0 || count >= array->ob_alloc - offset - size)
-            return NULL;
+        if (count <= 0)
+            return (unsigned char *)PyByteArray_AS_STRING(target);
+        if (array->ob_exports != 0 || size == 0 || count >= array->ob_alloc - offset - size) {
+            if (size > PY_SSIZE_T_MAX / 2 - count) {
+                PyErr_NoMemory();
+                return NULL;
+            }
+            if (PyByteArray_Resize(target, size + (count > size ? count : size)) < 0)
+                return NULL;
+        }
         Py_SET_SIZE(array, size + count);
         array->ob_start[size + count] = 0;
         return (unsigned char *)array->ob_start + size;
@@ -47,24 +57,13 @@ cdef extern from *:
     uint64_t ebb_big64(uint64_t v) nogil
     uint16_t ebb_little16(uint16_t v) nogil
     uint32_t ebb_little32(uint32_t v) nogil
-    unsigned char *ebb_grow(object target, Py_ssize_t count)
+    unsigned char *ebb_grow(object target, Py_ssize_t count) except NULL
 
 
 cdef inline const unsigned char *_within(const unsigned char[::1] source, Py_ssize_t at, Py_ssize_t count) except NULL:
     if at < 0 or count < 0 or at > source.shape[0] - count:
         raise IndexError("read beyond a buffer")
     return &source[0] + at
-
-
-cdef inline unsigned char *_grown(bytearray target, Py_ssize_t count) except NULL:
-    """`count` bytes behind the last; within what is allocated without a call."""
-    cdef Py_ssize_t size = PyByteArray_GET_SIZE(target)
-    cdef unsigned char *behind = ebb_grow(target, count)
-    if behind != NULL:
-        return behind
-    if PyByteArray_Resize(target, size + count) < 0:
-        raise MemoryError
-    return <unsigned char *>PyByteArray_AS_STRING(target) + size
 
 
 cdef inline uint32_t get16(const unsigned char[::1] source, Py_ssize_t at) except? 0xFFFFFFFF:
@@ -100,37 +99,37 @@ cdef inline int add(bytearray target, const unsigned char[::1] source, Py_ssize_
     cdef const unsigned char *found
     if end > start:
         found = _within(source, start, end - start)
-        memcpy(_grown(target, end - start), found, end - start)
+        memcpy(ebb_grow(target, end - start), found, end - start)
     return 0
 
 
 cdef inline int add_all(bytearray target, bytes source) except -1:
     cdef Py_ssize_t count = PyBytes_GET_SIZE(source)
-    memcpy(_grown(target, count), PyBytes_AS_STRING(source), count)
+    memcpy(ebb_grow(target, count), PyBytes_AS_STRING(source), count)
     return 0
 
 
 cdef inline int add8(bytearray target, uint8_t value) except -1:
-    _grown(target, 1)[0] = value
+    ebb_grow(target, 1)[0] = value
     return 0
 
 
 cdef inline int add64(bytearray target, uint64_t value) except -1:
     cdef uint64_t big = ebb_big64(value)
-    memcpy(_grown(target, 8), &big, 8)
+    memcpy(ebb_grow(target, 8), &big, 8)
     return 0
 
 
 cdef inline int add32le(bytearray target, uint32_t value) except -1:
     cdef uint32_t little = ebb_little32(value)
-    memcpy(_grown(target, 4), &little, 4)
+    memcpy(ebb_grow(target, 4), &little, 4)
     return 0
 
 
 cdef inline int add_head(bytearray target, uint8_t kind, uint16_t channel, uint32_t size) except -1:
     cdef uint16_t big_channel = ebb_big16(channel)
     cdef uint32_t big_size = ebb_big32(size)
-    cdef unsigned char *to = _grown(target, 7)
+    cdef unsigned char *to = ebb_grow(target, 7)
     to[0] = kind
     memcpy(to + 1, &big_channel, 2)
     memcpy(to + 3, &big_size, 4)

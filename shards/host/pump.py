@@ -68,7 +68,7 @@ class Pump(Compactable):
         self._restraint = Restraint()
         self._held: dict[int, Peer] = {}  # publishers that nobody reads from for the moment, by descriptor
         self._draining: dict[Peer, int] = {}  # full, and when they last took something; the longest ago first
-        self._is_active = False  # something was received or sent in this turn, and an answer may be near
+        self._has_received = False  # in the last turn, so that more may be on its way
         self._departed = trio.Event()
         self._log = structlog.get_logger("shard.pump")
         reactor.add(bell.descriptor, READABLE)
@@ -87,6 +87,11 @@ class Pump(Compactable):
     def connections(self) -> list[Connection]:
         return [peer.connection for peer in self._peers.values()]
 
+    @property
+    def held_count(self) -> int:
+        """Publishers that nobody reads from for the moment."""
+        return len(self._held)
+
     def adopt(self, client: socket.socket, connection: Connection, now: int) -> None:
         """Serve this client from now on."""
         client.settimeout(0)
@@ -103,11 +108,10 @@ class Pump(Compactable):
     async def run(self) -> None:
         """Turn until cancelled. Raises SyncFailed."""
         while True:
-            lingers = self._is_active or bool(self._held)
-            self._is_active = False
-            await self._reactor.wait(has_work=self._turn.has_work, lingers=lingers)
-            if not lingers or self._reactor.ready or self._turn.has_work or self._held:
-                self.turn()
+            lingers, self._has_received = self._has_received, False
+            # Those who are held earn their way on by time, too.
+            await self._reactor.wait(has_work=self._turn.has_work, lingers=lingers, must_return=bool(self._held))
+            self.turn()
 
     # a turn -----------------------------------------------------------------------------------------------------------
 
@@ -157,11 +161,10 @@ class Pump(Compactable):
 
     def _is_restrained(self, now: int) -> bool:
         """Whether consumers have enough to do, so that publishers may only bring what they have earned."""
-        for peer, taken_at in tuple(self._draining.items()):
-            if now - taken_at <= DRAINING_MS_MAX:
-                break
-            del self._draining[peer]  # not busy, but slow: what a queue is for
-        return bool(self._draining) or self._turn.is_behind
+        draining = self._draining
+        while draining and now - draining[slowest := next(iter(draining))] > DRAINING_MS_MAX:
+            del draining[slowest]  # not busy, but slow: what a queue is for
+        return bool(draining) or self._turn.is_behind
 
     def _release_held(self) -> None:
         held, self._held = self._held, {}
@@ -207,7 +210,7 @@ class Pump(Compactable):
         if not count:
             self._drop(peer)
             return 0
-        self._is_active = True
+        self._has_received = True
         connection.receive(view[: kept + count], now)
         self._after_input(peer, now)
         return count

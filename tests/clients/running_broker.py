@@ -221,7 +221,11 @@ class RunningBroker:
         """The supervisor's child that shards are forked from: the only one that is no shard itself."""
         shards = set(self.ready.shards.values())
         for child in psutil.Process(self.process.pid).children():
-            if child.pid not in shards and "shards.host.template" in " ".join(child.cmdline()):
+            try:
+                command = " ".join(child.cmdline())
+            except psutil.NoSuchProcess:
+                continue  # ended since it was listed
+            if child.pid not in shards and "shards.host.template" in command:
                 return child.pid
         return None
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 from pamqp import commands
 
 from ipc.limits import DRAINING_MS_MAX
@@ -73,6 +74,27 @@ def test_held_publishers_go_on_when_consumers_are_done(harbour: Harbour) -> None
         turns += 1
 
     assert delivered == sent
+
+
+async def test_held_publishers_go_on_when_nothing_else_happens(harbour: Harbour) -> None:
+    consumer = harbour.connect()
+    consumer.say(commands.Queue.Declare(queue="queue"))
+    consumer.say(commands.Basic.Consume(queue="queue", consumer_tag="c", no_ack=True))
+    publishers = [harbour.connect() for _ in range(4)]
+    queue = harbour.vhost.queue("queue")
+    for _ in range(20):
+        for publisher in publishers:
+            publisher.fill(MESSAGE * 50)
+        harbour.pump.turn()
+    assert harbour.pump.held_count
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(harbour.pump.run)
+        with trio.fail_after(10):
+            while harbour.pump.held_count or queue.ready_count:
+                consumer.receive()
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
 
 
 def test_a_client_that_leaves_in_the_middle_is_forgotten(harbour: Harbour) -> None:

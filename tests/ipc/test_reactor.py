@@ -47,6 +47,16 @@ async def test_what_comes_while_it_lingers_is_ready(reactor: Reactor, pipe: tupl
     assert reactor.ready == {read: READABLE}
 
 
+async def test_who_must_return_comes_back_with_nothing(reactor: Reactor, pipe: tuple[int, int]) -> None:
+    read, _write = pipe
+    reactor.add(read, READABLE)
+
+    with trio.fail_after(10):
+        await reactor.wait(has_work=False, lingers=False, must_return=True)
+
+    assert reactor.ready == {}
+
+
 async def test_it_sleeps_in_the_loop_until_something_comes(reactor: Reactor, pipe: tuple[int, int]) -> None:
     read, write = pipe
     reactor.add(read, READABLE)

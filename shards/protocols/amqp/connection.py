@@ -164,6 +164,8 @@ class Connection(Compactable):
             while position < len(view) and self.wants_input:
                 if self.state is ConnectionState.OPEN:
                     position = self._intake.run(view, position, now)
+                    if self._intake.awaits_rest:
+                        break
                 frame = frames.scan(view, position, self.frame_max)
                 if frame is None or self._must_wait(view, frame):
                     break

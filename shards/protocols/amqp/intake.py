@@ -37,12 +37,13 @@ _PREFIX: Final = frames.HEADER_BYTES
 class Intake:
     """The fast way in, for one connection."""
 
-    __slots__ = ("_connection", "_facts", "_properties")
+    __slots__ = ("_connection", "_facts", "_properties", "awaits_rest")
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._properties = b""  # of the previous message: publishers tend to repeat themselves
         self._facts = properties.NO_FACTS
+        self.awaits_rest = False  # the run ended in the middle of a message that can be taken once all of it is there
 
     def run(self, view: memoryview, position: int, now: int) -> int:
         """Take what can be taken from `view[position:]`; the index of the first byte that was not.
@@ -50,6 +51,7 @@ class Intake:
         Raises nothing: whatever is wrong is left where it is, for the careful way to refuse.
         """
         connection = self._connection
+        self.awaits_rest = False
         if connection.turn.is_storage_blocked:
             return position
         end = len(view)
@@ -60,10 +62,8 @@ class Intake:
                 break
             if size == _ACK_PAYLOAD_BYTES and get32(view, position + _PREFIX) == _ACK_INDEX:
                 after = self._acknowledge(view, position, number)
-            elif end - header_at >= _HEADER.size:
-                after = self._publish(view, position, header_at, now)
             else:
-                break
+                after = self._publish(view, position, header_at, now)
             if after == position:
                 break
             position = after
@@ -75,19 +75,24 @@ class Intake:
         route = connection.routes.get(method)
         if route is None or route.revision != connection.vhost.revision or route.channel.content is not None:
             return position
-        kind, channel, header_bytes, class_id, weight, _body_bytes = _HEADER.unpack_from(view, header_at)
-        header_end = header_at + header_bytes + _OVERHEAD
+        if len(view) - header_at < _HEADER.size:
+            self.awaits_rest = True
+            return position
+        kind, channel, header_bytes, class_id, weight, body_bytes = _HEADER.unpack_from(view, header_at)
         if (
             kind != frames.HEADER
             or channel != route.channel.number
             or class_id != properties.BASIC_CLASS
             or weight
             or not properties.FIXED_BYTES <= header_bytes <= connection.frame_max
-            or header_end > len(view)
-            or view[header_end - 1] != frames.END
             or (route.is_mandatory and not route.queues)
-            or not self._inspect(bytes(view[header_at + _PREFIX : header_end]))
         ):
+            return position
+        header_end = header_at + header_bytes + _OVERHEAD
+        if self._is_cut_off(view, header_end, channel, body_bytes):
+            self.awaits_rest = True
+            return position
+        if view[header_end - 1] != frames.END or not self._inspect(bytes(view[header_at + _PREFIX : header_end])):
             return position
         facts = self._facts
         flags = record.PERSISTENT if facts.is_persistent else 0
@@ -102,7 +107,7 @@ class Intake:
             self._properties,
             _BODY_LEAD.pack(frames.BODY, channel),
             record.encode_rest(now, flags, facts.priority, route.address, header_bytes),
-            min(connection.message_bytes_max, LARGE_BODY_BYTES - 1, connection.frame_max),
+            self._body_max,
             tail,
             first.run_bytes_max if first is not None else RECEIVE_BYTES_PER_TURN * 2,
         )
@@ -120,6 +125,24 @@ class Intake:
         if route.channel.confirms is not None:
             route.channel.confirms.published(count, awaits_disk=facts.is_persistent and route.has_durable)
         return after
+
+    @property
+    def _body_max(self) -> int:
+        connection = self._connection
+        return min(connection.message_bytes_max, LARGE_BODY_BYTES - 1, connection.frame_max)
+
+    def _is_cut_off(self, view: memoryview, header_end: int, channel: int, body_bytes: int) -> bool:
+        """Whether header and body, in one frame, look right so far and end behind the view."""
+        end = len(view)
+        if header_end > end:
+            return True
+        if not 0 < body_bytes <= self._body_max or header_end + body_bytes + _OVERHEAD <= end:
+            return False
+        return end - header_end < _FRAME.size or _FRAME.unpack_from(view, header_end) == (
+            frames.BODY,
+            channel,
+            body_bytes,
+        )
 
     def _inspect(self, payload: bytes) -> bool:
         """Make `_properties` and `_facts` those of this header payload, end octet included; False when it is broken."""
