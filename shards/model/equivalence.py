@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipc.errors import PreconditionFailed
 from shards.model.bindings import Arguments
+from shards.model.exchanges.arguments import ALTERNATE_EXCHANGE
 
 if TYPE_CHECKING:
     from shards.model.exchanges.exchange import Exchange
@@ -26,7 +27,8 @@ def check_exchange(
     _same("durable", where, is_durable, exchange.is_durable)
     _same("auto_delete", where, is_auto_delete, exchange.is_auto_delete)
     _same("internal", where, is_internal, exchange.is_internal)
-    _same_arguments(where, arguments, exchange.arguments)
+    for name in ALTERNATE_EXCHANGE:  # and no other argument, as in RabbitMQ
+        _same(name, where, arguments.get(name), exchange.arguments.get(name))
 
 
 def check_queue(

@@ -11,8 +11,8 @@ from shards.model.exchanges.topic import TopicExchange
 from tests.model.making import bare_queue, bind, matches
 
 words = st.sampled_from(["a", "b", "c", ""])
-keys = st.lists(words, max_size=5).map(".".join)
 patterns = st.lists(st.one_of(words, st.sampled_from(["*", "#"])), max_size=5).map(".".join)
+keys = patterns  # what looks like a wildcard in a message's key is a word like any other
 
 
 def naive(pattern: Sequence[str], key: Sequence[str]) -> bool:
@@ -91,6 +91,12 @@ def test_the_last_unbinding_leaves_nothing_but_the_root() -> None:
         ("a*", "ab", False),
         ("a..b", "a..b", True),
         ("a.*.b", "a..b", True),
+        ("a.b", "a.*", False),
+        ("a.*", "a.*", True),
+        ("a.b", "a.#", False),
+        ("a.*", "a.#", True),
+        ("a.#", "a.#.b", True),
+        ("*", "#", True),
     ],
 )
 def test_wildcards_stand_for_whole_words(pattern: str, key: str, is_match: bool) -> None:
@@ -126,6 +132,35 @@ def test_a_key_full_of_wildcards_stays_cheap() -> None:
     assert matches(exchange, Key("a")) == set()
 
     assert Counted.looks <= 33 * 129
+
+
+@pytest.mark.parametrize("pattern", [".".join(["*"] * 100), ".".join(["#"] * 100), "#." + ".".join(["*"] * 99)])
+def test_a_message_whose_key_looks_like_a_pattern_stays_cheap(pattern: str) -> None:
+    """If a wildcard were also found as the word it looks like, each word would double the walks."""
+    exchange = TopicExchange("logs")
+    queue = bare_queue()
+    bind(exchange, queue, pattern)
+
+    assert list(exchange.match(pattern, dict)) == [queue]
+
+
+@pytest.mark.parametrize("pattern", ["{}.*.created", "#.{}", "order.{}.#"])
+def test_what_a_key_costs_does_not_depend_on_the_number_of_bindings(pattern: str) -> None:
+    class Key(str):
+        __slots__ = ()
+
+        def split(self, *_arguments: object, **_more: object) -> list[str]:
+            return [Counted(word) for word in super().split(".")]
+
+    def looks(bindings: int) -> int:
+        exchange = TopicExchange("logs")
+        for number in range(bindings):
+            bind(exchange, bare_queue(), pattern.format(number))
+        Counted.looks = 0
+        assert matches(exchange, Key(pattern.format(7).replace("*", "order")))
+        return Counted.looks
+
+    assert looks(5_000) == looks(50)
 
 
 def test_two_bindings_with_one_key_are_both_found_and_go_one_by_one() -> None:

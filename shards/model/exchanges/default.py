@@ -15,6 +15,7 @@ class DefaultExchange(Exchange):
 
     __slots__ = ("_find_queue",)
     type = "direct"
+    heeds_every_key = True
 
     def __init__(self, find_queue: "Callable[[str], Queue | None]") -> None:
         super().__init__("")

@@ -12,6 +12,7 @@ class DirectExchange(Exchange):
     __slots__ = ("_by_key",)
     NESTED = ("_by_key",)
     type = "direct"
+    heeds_every_key = True
 
     def _prepare(self) -> None:
         self._by_key: dict[str, dict[Binding, None]] = {}

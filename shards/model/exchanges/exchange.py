@@ -5,9 +5,10 @@ from typing import ClassVar, TypeAlias
 
 from shards.compaction.compactable import Compactable
 from shards.model.bindings import Arguments, Binding, BindingKey, Destination
+from shards.model.exchanges.arguments import find_alternate, read_alternate
 
 Headers: TypeAlias = Callable[[], Arguments]
-"""Decodes the message's header table when a rule wants to look at it."""
+"""Decodes the message's header table, or its properties, when a rule wants to look at it."""
 
 
 class Exchange(Compactable):
@@ -16,6 +17,7 @@ class Exchange(Compactable):
     __slots__ = (
         "_bindings",
         "_inbound",
+        "alternate",
         "arguments",
         "is_auto_delete",
         "is_deleted",
@@ -25,8 +27,8 @@ class Exchange(Compactable):
     )
     COLLECTIONS = ("_bindings", "_inbound")
     type: ClassVar[str]
-    routes_by_key: ClassVar[bool] = True
-    """Whether exchange and routing key alone decide, so that a route may be remembered."""
+    heeds_every_key: ClassVar[bool] = False
+    """Whether the routing keys a message has beside its first (CC, BCC) can lead to more destinations."""
 
     def __init__(
         self,
@@ -43,9 +45,36 @@ class Exchange(Compactable):
         self.is_internal = is_internal
         self.is_deleted = False
         self.arguments = arguments or {}
+        self.alternate = self.own_alternate  # name of the exchange that gets what matches nothing; there may be none
         self._bindings: dict[BindingKey, Binding] = {}
         self._inbound: dict[Binding, None] | None = None  # bindings of which this exchange is the destination
         self._prepare()
+
+    @classmethod
+    def check_arguments(cls, arguments: Arguments, where: str) -> None:
+        """Raises PreconditionFailed (406) for arguments that an exchange of this type cannot follow.
+
+        `where` is the exchange as a client is told of it: `exchange 'news' in vhost '/'`.
+        """
+        read_alternate(arguments, where)
+
+    def check_binding(self, routing_key: str, arguments: Arguments, where: str) -> None:
+        """Raises PreconditionFailed (406) for a binding that this exchange cannot follow."""
+
+    @property
+    def own_alternate(self) -> str | None:
+        """The alternate exchange that its arguments ask for, which counts more than what a policy asks for."""
+        return find_alternate(self.arguments)
+
+    @property
+    def routes_by_key(self) -> bool:
+        """Whether exchange and routing keys alone decide, so that a route may be remembered."""
+        return True
+
+    @property
+    def reads_properties(self) -> bool:
+        """Whether `match` is to be given the message's properties in the place of its headers."""
+        return False
 
     def bind(self, binding: Binding) -> bool:
         """Add a binding; False when an equal one exists."""
@@ -72,6 +101,11 @@ class Exchange(Compactable):
         """Whether anything is bound to this exchange."""
         return bool(self._bindings)
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether this is an auto-delete exchange without a binding left; asked when one has gone."""
+        return self.is_auto_delete and not self._bindings and not self.is_deleted
+
     def bound(self, binding: Binding) -> None:
         """As a destination: remember a binding that leads here."""
         if self._inbound is None:
@@ -81,6 +115,8 @@ class Exchange(Compactable):
     def unbound(self, binding: Binding) -> None:
         if self._inbound is not None:
             self._inbound.pop(binding, None)
+            if not self._inbound:
+                self._inbound = None
 
     def inbound(self) -> list[Binding]:
         return list(self._inbound or ())

@@ -1,35 +1,22 @@
-"""Topic exchange: binding keys of words and wildcards in a trie, so that routing does not scan bindings.
+"""Topic exchange: binding keys of words and wildcards in a trie, so that a route costs words and not bindings.
 
-```
-"orders.*.eu" and "orders.#"      (root) ─ orders ─┬─ * ─ eu ●
-                                                   └─ # ●
-```
-`*` stands for exactly one word, `#` for any number of words, none included.
+`*` stands for exactly one word, `#` for any number of words, none included. All branches are followed together, a word
+at a time: a node is reached from its parent only, so it is looked at once for each word, and a pattern like `#.#.#.a`
+costs words × nodes instead of words to the power of wildcards.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias
 
 from shards.compaction.compactable import Compactable
 from shards.model.bindings import Binding, Destination
 from shards.model.exchanges.exchange import Exchange, Headers
+from shards.model.exchanges.trie import TrieNode
 
+ONE: Final = "*"
+ANY: Final = "#"
 
-class TopicNode(Compactable):
-    """One word of binding keys; its dictionaries exist only while they hold something."""
-
-    __slots__ = ("bindings", "words")
-    COLLECTIONS = ("bindings", "words")
-
-    def __init__(self) -> None:
-        self.words: dict[str, TopicNode] | None = None
-        self.bindings: dict[Binding, None] | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.words and not self.bindings
-
-    def children(self) -> Iterable[Compactable]:
-        return tuple(self.words.values()) if self.words else ()
+Node: TypeAlias = TrieNode[str]
 
 
 class TopicExchange(Exchange):
@@ -37,67 +24,57 @@ class TopicExchange(Exchange):
 
     __slots__ = ("_root",)
     type = "topic"
+    heeds_every_key = True
 
     def _prepare(self) -> None:
-        self._root = TopicNode()
+        self._root: Node = TrieNode()
 
     def children(self) -> Iterable[Compactable]:
         return (self._root,)
 
-    def match(self, routing_key: str, headers: Headers) -> Iterable[Destination]:
-        """Walks only branches that can match. A node is entered at most once for each word position, so that keys like
-        `#.#.#.a` cost words × nodes, not words to the power of wildcards."""
-        words = _words(routing_key)
-        found: dict[Binding, None] = {}
-        seen: set[tuple[int, int]] = set()
-        pending = [(self._root, 0)]
-        while pending:
-            node, depth = pending.pop()
-            if (id(node), depth) in seen:
-                continue
-            seen.add((id(node), depth))
-            if depth == len(words) and node.bindings:
-                found.update(node.bindings)
-            if node.words is None:
-                continue
-            rest = node.words.get("#")
-            if rest is not None:
-                pending.extend((rest, at) for at in range(depth, len(words) + 1))
-            if depth < len(words):
-                pending.extend(
-                    (child, depth + 1)
-                    for child in (node.words.get(words[depth]), node.words.get("*"))
-                    if child is not None
-                )
-        return (binding.destination for binding in found)
+    def match(self, routing_key: str, headers: Headers) -> Iterator[Destination]:
+        for node in _reached(self._root, _words(routing_key)):
+            if node.bindings:
+                for binding in node.bindings:
+                    yield binding.destination
 
     def _add(self, binding: Binding) -> None:
-        node = self._root
-        for word in _words(binding.routing_key):
-            if node.words is None:
-                node.words = {}
-            node = node.words.setdefault(word, TopicNode())
-        if node.bindings is None:
-            node.bindings = {}
-        node.bindings[binding] = None
+        self._root.add(_words(binding.routing_key), binding)
 
     def _remove(self, binding: Binding) -> None:
-        path = [self._root]
-        words = _words(binding.routing_key)
-        for word in words:
-            assert path[-1].words is not None
-            path.append(path[-1].words[word])
-        assert path[-1].bindings is not None
-        del path[-1].bindings[binding]
-        if not path[-1].bindings:
-            path[-1].bindings = None
-        for parent, word, node in zip(reversed(path[:-1]), reversed(words), reversed(path[1:]), strict=True):
-            if not node.is_empty:
-                return
-            assert parent.words is not None
-            del parent.words[word]
-            if not parent.words:
-                parent.words = None
+        self._root.remove(_words(binding.routing_key), binding)
+
+
+def _reached(root: Node, words: list[str]) -> Iterable[Node]:
+    """Nodes at which all words are used up, each once."""
+    reached = [root]
+    staying: dict[Node, None] = {}  # below a `#`, which swallows whatever else comes
+    _stay(reached, staying)
+    for word in words:
+        following = []
+        # A word of a message that looks like a wildcard is a word like any other, but no pattern can ask for it.
+        literal = word if word not in (ONE, ANY) else None
+        for node in (*reached, *staying):
+            if node.steps is None:
+                continue
+            if literal is not None and (child := node.steps.get(literal)) is not None:
+                following.append(child)
+            if (child := node.steps.get(ONE)) is not None:
+                following.append(child)
+        if not following and not staying:
+            return ()
+        reached = following
+        _stay(reached, staying)
+    return (*reached, *staying)
+
+
+def _stay(reached: list[Node], staying: dict[Node, None]) -> None:
+    """Enter the `#` below each of these nodes, and the `#` below that: they may stand for nothing."""
+    for node in reached:
+        below = node
+        while below.steps is not None and (child := below.steps.get(ANY)) is not None:
+            staying[child] = None
+            below = child
 
 
 def _words(key: str) -> list[str]:
