@@ -4,7 +4,7 @@
 DATA/
   format                       "ebbmq data format 1\\n": written once, checked by every start
   lock                         held with flock by the supervisor; its content is the supervisor's pid
-  directory.sqlite             users, permissions, vhosts, placement
+  directory.sqlite             users, permissions, vhosts, placement, policies, limits
   vhosts/NUMBER/               one vhost, whichever shard owns it
     name                       the vhost's name, for people
     definitions.sqlite         durable exchanges, queues and bindings

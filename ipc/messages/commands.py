@@ -4,6 +4,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
+from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import Settings
 
 
@@ -38,6 +39,7 @@ class OpenVHost(Command, frozen=True):
 
     name: str
     directory: str
+    rules: Rules = NO_RULES
 
 
 class CloseVHost(Command, frozen=True):
@@ -46,12 +48,24 @@ class CloseVHost(Command, frozen=True):
     name: str
 
 
+class TopicPermissions(Struct, frozen=True, array_like=True):
+    """One user's regular expressions for routing keys on one topic exchange; an empty one denies.
+
+    `{username}` and `{vhost}` in them stand for the client's own.
+    """
+
+    exchange: str
+    write: str
+    read: str
+
+
 class Permissions(Struct, frozen=True, array_like=True):
     """One user's regular expressions in one vhost; an empty one denies."""
 
     configure: str
     write: str
     read: str
+    topics: tuple[TopicPermissions, ...] = ()  # an exchange that is not among them: every routing key
 
 
 class NegotiatedClient(Struct, frozen=True, array_like=True):
@@ -85,6 +99,13 @@ class PermissionsChanged(Command, frozen=True):
     permissions: Permissions | None
 
 
+class RulesChanged(Command, frozen=True):
+    """Other policies and limits hold in a vhost from now on: all of them, whichever changed."""
+
+    vhost: str
+    rules: Rules
+
+
 class SettingsChanged(Command, frozen=True):
     """Settings that can change in a running broker did (SIGHUP)."""
 
@@ -105,5 +126,7 @@ class Drain(Command, frozen=True):
     seconds: float
 
 
-ShardCommand = Start | OpenVHost | CloseVHost | AdoptClient | PermissionsChanged | SettingsChanged | Compact | Drain
+ShardCommand = (
+    Start | OpenVHost | CloseVHost | AdoptClient | PermissionsChanged | RulesChanged | SettingsChanged | Compact | Drain
+)
 TemplateCommand = SpawnShard

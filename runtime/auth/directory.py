@@ -1,61 +1,50 @@
-"""The directory: users, vhosts, permissions and which shard holds what, in SQLite; read from memory, written through.
+"""The directory: users, vhosts, what users may do and what is laid down for vhosts; read from memory, written through.
 
-```
-vhosts       number   INTEGER  never given twice: it names the vhost's files
-             name     TEXT     unique
-             shard    INTEGER  where it lives; NULL: not placed yet
-             pinned   INTEGER  1: somebody chose the shard, placement leaves it alone
-users        name, password_hash (argon2id), tags (blank separated)
-permissions  user, vhost, configure, write, read   regular expressions; no row: may not enter
-```
+Policies and limits live here and not among a vhost's definitions, because whoever sets them talks to the supervisor or,
+while no broker runs, to this file alone: so there is one truth, changed in one transaction like users and permissions,
+and gone with its vhost. Shards have copies: all of a vhost's come with the order to open it, before anything in it is
+recovered, and again whenever one of them changed, so a copy can be late but never half or wrong. What was told to a
+shard needs no commit of its own; it is on disk before.
 
-`PRAGMA user_version` is the format. Every change is one transaction, on disk before the call returns, so callers on an
-event loop make changes in a thread; look-ups are answered from an immutable copy and never wait.
+Every change is one transaction, on disk before the call returns, so callers on an event loop make changes in a thread;
+look-ups are answered from an immutable copy and never wait. `directory_file.py` has the tables.
 """
 
 import re
 import sqlite3
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from ipc.data_directory import DataDirectory
-from ipc.errors import ExitCode, StartRefused
-from ipc.limits import DIRECTORY_BUSY_SECONDS, SHORT_STRING_BYTES_MAX, USER_NAME_BYTES_MAX
-from ipc.messages.commands import Permissions
+from ipc.limits import PERMISSIONS_BYTES_MAX, RULES_BYTES_MAX, SHORT_STRING_BYTES_MAX, USER_NAME_BYTES_MAX
+from ipc.messages.commands import Permissions, TopicPermissions
+from ipc.messages.rules import NO_RULES, Definition, Policy, Rules
 from ipc.settings import UserSettings
-from runtime.auth.passwords import hash_password
+from runtime.auth.directory_file import EVERYTHING, FORMAT, as_start_refusals, open_file, transaction
+from runtime.decisions.policies import PolicyRefusal, check_policy
 
-FORMAT: Final = 1
-EVERYTHING: Final = Permissions(".*", ".*", ".*")
+__all__ = ["EVERYTHING", "FORMAT", "LIMITS", "Directory", "DirectoryRefusal", "User", "VHost"]
 
-_TABLES: Final = (
-    """CREATE TABLE vhosts (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        shard INTEGER,
-        pinned INTEGER NOT NULL DEFAULT 0
-    )""",
-    """CREATE TABLE users (
-        name TEXT PRIMARY KEY,
-        password_hash TEXT NOT NULL,
-        tags TEXT NOT NULL
-    ) WITHOUT ROWID""",
-    """CREATE TABLE permissions (
-        user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
-        vhost TEXT NOT NULL REFERENCES vhosts (name) ON DELETE CASCADE,
-        configure TEXT NOT NULL,
-        write TEXT NOT NULL,
-        read TEXT NOT NULL,
-        PRIMARY KEY (user, vhost)
-    ) WITHOUT ROWID""",
-)
+LIMITS: Final = {"max-connections": "connections_max", "max-queues": "queues_max"}
+"""What can be limited in a vhost, by RabbitMQ's names."""
 
+_LIMIT_MAX: Final = 2**31 - 1
+
+# No less than what encoding makes of a row.
+_RULES_BYTES: Final = """SELECT coalesce(sum(32 + length(CAST(name || pattern || apply_to || definition AS BLOB))), 0)
+    FROM policies WHERE vhost = ?"""
+_PERMISSIONS_BYTES: Final = """SELECT coalesce(sum(32 + length(CAST(texts AS BLOB))), 0) FROM (
+    SELECT user, vhost, configure || write || read AS texts FROM permissions
+    UNION ALL SELECT user, vhost, exchange || write || read FROM topic_permissions) WHERE user = ? AND vhost = ?"""
 
 _Run = Callable[..., sqlite3.Cursor]
+_UserAndVHost = tuple[str, str]
 
 
 class VHost(Struct, frozen=True):
@@ -84,7 +73,9 @@ class _Copy(Struct, frozen=True):
 
     vhosts: dict[str, VHost]
     users: dict[str, User]
-    permissions: dict[tuple[str, str], Permissions]
+    permissions: dict[_UserAndVHost, Permissions]
+    topics: dict[_UserAndVHost, tuple[TopicPermissions, ...]]  # whether or not the user may enter
+    rules: dict[str, Rules]
 
 
 class Directory:
@@ -101,17 +92,16 @@ class Directory:
 
         Raises StartRefused: FORMAT_UNKNOWN, STORE_DAMAGED or DATA_DIRECTORY_UNUSABLE; what is refused stays as it was.
         """
-        with _as_start_refusals(paths):
-            connection = _connect(paths)
+        with as_start_refusals(paths):
+            connection = open_file(paths, settings)
             try:
-                _prepare(connection, paths, settings)
                 return cls(connection)
             except BaseException:
                 connection.close()
                 raise
 
     def reload(self) -> None:
-        """Read everything again: another process may have written."""
+        """Read everything again: another process may have written. Raises sqlite3.Error."""
         with self._changing:
             self._copy = _read(self._connection)
 
@@ -144,7 +134,7 @@ class Directory:
             )
 
     def delete_vhost(self, name: str) -> None:
-        """Its permissions go with it; its files are the caller's."""
+        """Its permissions, policies and limits go with it; its files are the caller's."""
         with self._change() as run:
             _must_hit(run("DELETE FROM vhosts WHERE name = ?", (name,)), f"no vhost '{name}'")
 
@@ -161,8 +151,7 @@ class Directory:
         """The hash is `passwords.hash_password`'s, made by the caller because it is slow."""
         if not 0 < len(name.encode()) <= USER_NAME_BYTES_MAX:
             raise DirectoryRefusal(f"a user's name has 1 to {USER_NAME_BYTES_MAX} bytes")
-        if any(not tag or tag != "".join(tag.split()) for tag in tags):
-            raise DirectoryRefusal("a tag is one word")
+        _must_be_words(tags)
         with self._change(f"user '{name}' exists already") as run:
             run("INSERT INTO users (name, password_hash, tags) VALUES (?, ?, ?)", (name, password_hash, " ".join(tags)))
         return self._copy.users[name]
@@ -172,6 +161,12 @@ class Directory:
             _must_hit(
                 run("UPDATE users SET password_hash = ? WHERE name = ?", (password_hash, name)), f"no user '{name}'"
             )
+
+    def set_tags(self, name: str, tags: tuple[str, ...]) -> None:
+        """These and no others; who is logged in keeps the tags it came with."""
+        _must_be_words(tags)
+        with self._change() as run:
+            _must_hit(run("UPDATE users SET tags = ? WHERE name = ?", (" ".join(tags), name)), f"no user '{name}'")
 
     def delete_user(self, name: str) -> None:
         """Its permissions go with it."""
@@ -192,6 +187,7 @@ class Directory:
         return self._copy.permissions.get((user, vhost))
 
     def set_permissions(self, user: str, vhost: str, permissions: Permissions) -> None:
+        """Those for topics are set by themselves and stay."""
         for expression in (permissions.configure, permissions.write, permissions.read):
             _must_compile(expression)
         with self._change(f"no user '{user}' or no vhost '{vhost}'") as run:
@@ -199,6 +195,7 @@ class Directory:
                 "INSERT OR REPLACE INTO permissions (user, vhost, configure, write, read) VALUES (?, ?, ?, ?, ?)",
                 (user, vhost, permissions.configure, permissions.write, permissions.read),
             )
+            _must_fit(run(_PERMISSIONS_BYTES, (user, vhost)), PERMISSIONS_BYTES_MAX, "permissions of one user")
 
     def clear_permissions(self, user: str, vhost: str) -> None:
         with self._change() as run:
@@ -207,12 +204,91 @@ class Directory:
                 f"user '{user}' has no permissions in vhost '{vhost}'",
             )
 
+    # topic permissions ------------------------------------------------------------------------------------------------
+
+    def topic_permissions(self) -> list[tuple[str, str, TopicPermissions]]:
+        """Every `(user, vhost, topic permissions)`, by user, vhost and exchange."""
+        return sorted(
+            ((user, vhost, granted) for (user, vhost), topics in self._copy.topics.items() for granted in topics),
+            key=lambda row: (*row[:2], row[2].exchange),
+        )
+
+    def set_topic_permissions(self, user: str, vhost: str, granted: TopicPermissions) -> None:
+        """Narrow down what the user may publish to one topic exchange and bind there."""
+        if len(granted.exchange.encode()) > SHORT_STRING_BYTES_MAX:
+            raise DirectoryRefusal(f"an exchange's name has at most {SHORT_STRING_BYTES_MAX} bytes")
+        for expression in (granted.write, granted.read):
+            _must_compile(expression)
+        with self._change(f"no user '{user}' or no vhost '{vhost}'") as run:
+            run(
+                "INSERT OR REPLACE INTO topic_permissions (user, vhost, exchange, write, read) VALUES (?, ?, ?, ?, ?)",
+                (user, vhost, granted.exchange, granted.write, granted.read),
+            )
+            _must_fit(run(_PERMISSIONS_BYTES, (user, vhost)), PERMISSIONS_BYTES_MAX, "permissions of one user")
+
+    def clear_topic_permissions(self, user: str, vhost: str, exchange: str | None = None) -> None:
+        """Of one exchange, or of all of them."""
+        with self._change() as run:
+            _must_hit(
+                run(
+                    "DELETE FROM topic_permissions WHERE user = ? AND vhost = ? AND exchange = coalesce(?, exchange)",
+                    (user, vhost, exchange),
+                ),
+                f"user '{user}' has no such topic permissions in vhost '{vhost}'",
+            )
+
+    # policies and limits ----------------------------------------------------------------------------------------------
+
+    def rules(self, vhost: str) -> Rules:
+        """Policies and limits; none for a vhost that does not exist. Policies by name."""
+        return self._copy.rules.get(vhost, NO_RULES)
+
+    def set_policy(self, vhost: str, policy: Policy, *, is_operator: bool = False) -> None:
+        """Add or replace."""
+        try:
+            check_policy(policy, is_operator=is_operator)
+        except PolicyRefusal as refusal:
+            raise DirectoryRefusal(str(refusal)) from refusal
+        definition = msgspec.json.encode(policy.definition, order="deterministic").decode()
+        with self._change(f"no vhost '{vhost}'") as run:
+            run(
+                """INSERT OR REPLACE INTO policies (vhost, is_operator, name, pattern, apply_to, priority, definition)
+                VALUES (?, ?, ?, ?, ?, ?, ?)""",
+                (vhost, is_operator, policy.name, policy.pattern, policy.apply_to, policy.priority, definition),
+            )
+            _must_fit(run(_RULES_BYTES, (vhost,)), RULES_BYTES_MAX, "policies of one vhost")
+
+    def clear_policy(self, vhost: str, name: str, *, is_operator: bool = False) -> None:
+        with self._change() as run:
+            _must_hit(
+                run(
+                    "DELETE FROM policies WHERE vhost = ? AND is_operator = ? AND name = ?", (vhost, is_operator, name)
+                ),
+                f"no {'operator ' if is_operator else ''}policy '{name}' in vhost '{vhost}'",
+            )
+
+    def set_limit(self, vhost: str, name: str, value: int) -> None:
+        """One of LIMITS; a negative value means that there is no limit."""
+        if name not in LIMITS:
+            raise DirectoryRefusal(f"no limit '{name}'; there are {', '.join(LIMITS)}")
+        if value > _LIMIT_MAX:
+            raise DirectoryRefusal(f"a limit is at most {_LIMIT_MAX}")
+        with self._change(f"no vhost '{vhost}'") as run:
+            run("INSERT OR REPLACE INTO limits (vhost, name, value) VALUES (?, ?, ?)", (vhost, name, max(value, -1)))
+
+    def clear_limit(self, vhost: str, name: str) -> None:
+        with self._change() as run:
+            _must_hit(
+                run("DELETE FROM limits WHERE vhost = ? AND name = ?", (vhost, name)),
+                f"no limit '{name}' in vhost '{vhost}'",
+            )
+
     @contextmanager
     def _change(self, conflict: str = "the change contradicts the directory") -> Iterator[_Run]:
         """One transaction; a violated constraint is told to the caller as `conflict`."""
         with self._changing:
             try:
-                with _transaction(self._connection):
+                with transaction(self._connection):
                     yield self._connection.execute
             except sqlite3.IntegrityError as fault:
                 raise DirectoryRefusal(conflict) from fault
@@ -226,71 +302,30 @@ def _must_hit(cursor: sqlite3.Cursor, complaint: str) -> None:
         raise DirectoryRefusal(complaint)
 
 
+def _must_fit(sized: sqlite3.Cursor, bytes_max: int, what: str) -> None:
+    if sized.fetchone()[0] > bytes_max:
+        raise DirectoryRefusal(f"{what} take at most {bytes_max} bytes")
+
+
+def _must_be_words(tags: tuple[str, ...]) -> None:
+    if any(not tag or tag != "".join(tag.split()) for tag in tags):
+        raise DirectoryRefusal("a tag is one word")
+
+
 def _must_compile(expression: str) -> None:
     try:
         re.compile(expression)
-    except re.error as fault:
+    except (re.error, OverflowError, RecursionError) as fault:
         raise DirectoryRefusal(f"'{expression}' is not a regular expression: {fault}") from fault
 
 
-def _connect(paths: DataDirectory) -> sqlite3.Connection:
-    return sqlite3.connect(
-        paths.directory, timeout=DIRECTORY_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-
-
-def _prepare(connection: sqlite3.Connection, paths: DataDirectory, settings: UserSettings) -> None:
-    # Everything that could refuse comes before the first write, so that a foreign file stays as it was.
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
-    if found == 0 and not is_empty:
-        raise StartRefused(ExitCode.FORMAT_UNKNOWN, f"{paths.directory} was not written by EbbMQ")
-    if found not in (0, FORMAT):
-        raise StartRefused(
-            ExitCode.FORMAT_UNKNOWN,
-            f"{paths.directory} has format {found}, but this version of EbbMQ knows format {FORMAT} only",
-        )
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise StartRefused(ExitCode.STORE_DAMAGED, f"{paths.directory} is damaged: {verdict}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    # Hashing takes longer than a transaction should; two first starts at once are kept apart by the second look.
-    password_hash = hash_password(settings.default_password) if is_empty else ""
-    with _transaction(connection):
-        if connection.execute("PRAGMA user_version").fetchone() == (0,):
-            _create(connection, settings.default_user, password_hash)
-
-
-def _create(connection: sqlite3.Connection, user: str, password_hash: str) -> None:
-    for table in _TABLES:
-        connection.execute(table)
-    connection.execute("INSERT INTO vhosts (name) VALUES ('/')")
-    connection.execute("INSERT INTO users VALUES (?, ?, 'administrator')", (user, password_hash))
-    connection.execute(
-        "INSERT INTO permissions VALUES (?, '/', ?, ?, ?)",
-        (user, EVERYTHING.configure, EVERYTHING.write, EVERYTHING.read),
-    )
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    # IMMEDIATE also finds out at once whether the file can be written at all.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk already made SQLite roll back
-            connection.execute("ROLLBACK")
-        raise
+# reading --------------------------------------------------------------------------------------------------------------
 
 
 def _read(connection: sqlite3.Connection) -> _Copy:
-    connection.execute("BEGIN")  # three reads of one moment
+    connection.execute("BEGIN")  # all reads of one moment
     try:
+        topics = _read_topics(connection)
         return _Copy(
             vhosts={
                 name: VHost(number, name, shard, bool(pinned))
@@ -301,23 +336,48 @@ def _read(connection: sqlite3.Connection) -> _Copy:
                 for name, password_hash, tags in connection.execute("SELECT name, password_hash, tags FROM users")
             },
             permissions={
-                (user, vhost): Permissions(configure, write, read)
+                (user, vhost): Permissions(configure, write, read, topics.get((user, vhost), ()))
                 for user, vhost, configure, write, read in connection.execute(
                     "SELECT user, vhost, configure, write, read FROM permissions"
                 )
             },
+            topics=topics,
+            rules=_read_rules(connection),
         )
     finally:
         connection.execute("COMMIT")
 
 
-@contextmanager
-def _as_start_refusals(paths: DataDirectory) -> Iterator[None]:
+def _read_topics(connection: sqlite3.Connection) -> dict[_UserAndVHost, tuple[TopicPermissions, ...]]:
+    topics: defaultdict[_UserAndVHost, list[TopicPermissions]] = defaultdict(list)
+    for user, vhost, exchange, write, read in connection.execute(
+        "SELECT user, vhost, exchange, write, read FROM topic_permissions ORDER BY exchange"
+    ):
+        topics[user, vhost].append(TopicPermissions(exchange, write, read))
+    return {who: tuple(granted) for who, granted in topics.items()}
+
+
+def _read_rules(connection: sqlite3.Connection) -> dict[str, Rules]:
+    policies: defaultdict[tuple[str, bool], list[Policy]] = defaultdict(list)
+    for vhost, is_operator, name, pattern, definition, apply_to, priority in connection.execute(
+        "SELECT vhost, is_operator, name, pattern, definition, apply_to, priority FROM policies ORDER BY name"
+    ):
+        policies[vhost, bool(is_operator)].append(
+            Policy(name, pattern, _decoded(definition, vhost, name), apply_to, priority)
+        )
+    limits: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for vhost, name, value in connection.execute("SELECT vhost, name, value FROM limits WHERE value >= 0"):
+        limits[vhost][LIMITS[name]] = value
+    return {
+        vhost: Rules(
+            tuple(policies.get((vhost, False), ())), tuple(policies.get((vhost, True), ())), **limits.get(vhost, {})
+        )
+        for vhost in {vhost for vhost, _ in policies} | limits.keys()
+    }
+
+
+def _decoded(definition: str, vhost: str, name: str) -> Definition:
     try:
-        yield
-    except (
-        sqlite3.OperationalError
-    ) as fault:  # no such directory, read-only, full, locked: the file itself may be sound
-        raise StartRefused(ExitCode.DATA_DIRECTORY_UNUSABLE, f"{paths.directory} cannot be used: {fault}") from fault
-    except sqlite3.DatabaseError as fault:
-        raise StartRefused(ExitCode.STORE_DAMAGED, f"{paths.directory} is damaged: {fault}") from fault
+        return msgspec.json.decode(definition, type=Definition)
+    except msgspec.MsgspecError as fault:
+        raise sqlite3.DatabaseError(f"policy '{name}' of vhost '{vhost}' cannot be read: {fault}") from fault

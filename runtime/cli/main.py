@@ -18,6 +18,10 @@ COMMANDS: Final = {
     "vhost": "runtime.cli.vhosts:vhost",
     "user": "runtime.cli.users:user",
     "permissions": "runtime.cli.permissions:permissions",
+    "topic-permissions": "runtime.cli.topic_permissions:topic_permissions",
+    "policy": "runtime.cli.policies:policy",
+    "operator-policy": "runtime.cli.policies:operator_policy",
+    "limits": "runtime.cli.limits:limits",
     "perf": "runtime.cli.perf.command:perf",
 }
 

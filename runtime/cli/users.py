@@ -14,7 +14,7 @@ _PASSWORD_STDIN = click.option(
 
 @click.group()
 def user() -> None:
-    """Add, delete and list users."""
+    """Add, change, delete and list users."""
 
 
 @user.command("add")
@@ -38,6 +38,16 @@ def set_password(name: str, password_stdin: bool, config: str | None, data_dir: 
     password_hash = hash_password(password(from_stdin=password_stdin))
     with changed(config, data_dir) as accounts:
         accounts.directory.set_password(name, password_hash)
+
+
+@user.command("tags")
+@click.argument("name")
+@click.argument("tags", nargs=-1)
+@located
+def set_tags(name: str, tags: tuple[str, ...], config: str | None, data_dir: str | None) -> None:
+    """Give user NAME these TAGS and no others; it has them from its next login on."""
+    with changed(config, data_dir) as accounts:
+        accounts.directory.set_tags(name, tags)
 
 
 @user.command("delete")

@@ -13,7 +13,10 @@ CAPABILITIES: Final = (
     "exchange_exchange_bindings",
     "basic.nack",
     "consumer_cancel_notify",
+    "consumer_priorities",
+    "connection.blocked",
     "per_consumer_qos",
+    "direct_reply_to",
     "authentication_failure_close",
 )
 

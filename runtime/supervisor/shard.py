@@ -119,9 +119,11 @@ class Shard:
 
     async def open_vhost(self, name: str) -> None:
         """Have a vhost opened that is placed here; without a process, the next one is told all of them anyway."""
-        vhost = self._around.directory.find_vhost(name)
+        directory = self._around.directory
+        vhost = directory.find_vhost(name)
         if vhost is not None and self._around.roster.place_of(name) == self.number:
-            await self.tell(OpenVHost(name, str(self._around.paths.vhost(vhost.number))))
+            place = self._around.paths.vhost(vhost.number)
+            await self.tell(OpenVHost(name, str(place), directory.rules(name)))
 
     async def close_vhost(self, name: str) -> bool:
         """Return when no process of this shard has the vhost's files open any more; False if that cannot be said.

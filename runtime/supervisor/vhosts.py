@@ -8,7 +8,8 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from ipc.data_directory import DataDirectory
-from ipc.messages.commands import Permissions, PermissionsChanged
+from ipc.messages.commands import Permissions, PermissionsChanged, RulesChanged
+from ipc.messages.rules import NO_RULES, Rules
 from runtime.auth.directory import Directory, DirectoryRefusal, VHost
 from runtime.decisions.placement import shard_of
 from runtime.roster import Roster
@@ -30,10 +31,12 @@ class VHosts:
         self._shards = shards
         self._seen: dict[str, VHost] = {}
         self._permissions: PermissionTable = {}
+        self._rules: dict[str, Rules] = {}
 
     def place_all(self) -> None:
         """Before any shard starts: decide who gets what, finish interrupted deletions. Raises OSError."""
         self._permissions = self._permission_table()
+        self._rules = self._rule_table()
         vhost_files.prepare(self._paths)
         for vhost in self._directory.vhosts():
             self._store_place(vhost)
@@ -43,7 +46,7 @@ class VHosts:
             _log.warning("files of a vhost that is not in the directory", path=str(orphan))
 
     async def follow(self, fleet: Fleet) -> None:
-        """After the directory was read again: close what was deleted or moved, open what is new, tell permissions."""
+        """After the directory was read again: close what was deleted or moved, open what is new, tell what changed."""
         wanted = {vhost.name: vhost for vhost in self._directory.vhosts()}
         for former in list(self._seen.values()):
             vhost = wanted.get(former.name)
@@ -56,6 +59,7 @@ class VHosts:
                 await trio.to_thread.run_sync(self._store_place, vhost)
                 self._place(vhost)
                 await fleet[self._target(vhost)].open_vhost(vhost.name)
+        await self._tell_rules(fleet)
         await self._tell_permissions(fleet)
 
     def _target(self, vhost: VHost) -> int:
@@ -100,6 +104,15 @@ class VHosts:
         else:
             _log.info("vhost deleted", vhost=vhost.name)
 
+    async def _tell_rules(self, fleet: Fleet) -> None:
+        """A vhost that was opened meanwhile came with these rules; hearing them twice does no harm."""
+        before, self._rules = self._rules, self._rule_table()
+        for vhost in before.keys() | self._rules.keys():
+            rules = self._rules.get(vhost, NO_RULES)
+            place = self._roster.place_of(vhost)
+            if place is not None and rules != before.get(vhost, NO_RULES):
+                await fleet[place].tell(RulesChanged(vhost, rules))
+
     async def _tell_permissions(self, fleet: Fleet) -> None:
         before, self._permissions = self._permissions, self._permission_table()
         for user, vhost in before.keys() | self._permissions.keys():
@@ -110,3 +123,6 @@ class VHosts:
 
     def _permission_table(self) -> PermissionTable:
         return {(user, vhost): permissions for user, vhost, permissions in self._directory.permissions()}
+
+    def _rule_table(self) -> dict[str, Rules]:
+        return {vhost.name: self._directory.rules(vhost.name) for vhost in self._directory.vhosts()}

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+import trio
 
 from ipc.errors import ConnectionRefusal, ReplyCode, StartRefused
 from ipc.link import LinkClosed
@@ -19,6 +20,7 @@ from ipc.messages.commands import (
     Drain,
     OpenVHost,
     PermissionsChanged,
+    RulesChanged,
     SettingsChanged,
 )
 from ipc.messages.reports import VHostClosed, VHostFailed, VHostOpened
@@ -49,7 +51,7 @@ async def obey(shard: "Shard") -> float:
 async def _open_vhost(shard: "Shard", command: OpenVHost, descriptors: list[int]) -> None:
     started = time.monotonic()
     try:
-        vhost, report = shard.vhosts.open(command.name, command.directory)
+        vhost, report = shard.vhosts.open(command.name, command.directory, command.rules)
     except (OSError, StartRefused, sqlite3.Error) as fault:
         damaged = not isinstance(fault, OSError)
         await shard.link.send(VHostFailed(command.name, str(fault), damaged))
@@ -93,6 +95,7 @@ async def _adopt(shard: "Shard", command: AdoptClient, descriptors: list[int]) -
         taken.close()
         return
     now = shard.clock()
+    refusal = vhost.refusal_to(client.user)
     connection = Connection(
         client,
         vhost,
@@ -101,13 +104,26 @@ async def _adopt(shard: "Shard", command: AdoptClient, descriptors: list[int]) -
         shard.settings.connection,
         message_bytes_max=shard.settings.amqp.message_bytes_max,
         now=now,
+        refusal=refusal,
     )
-    vhost.connections[connection] = None
+    if refusal is None:
+        vhost.connections[connection] = None
     shard.pump.adopt(taken, connection, now)
 
 
 async def _change_permissions(shard: "Shard", command: PermissionsChanged, descriptors: list[int]) -> None:
     shard.vhosts.change_access(command.user, command.vhost, command.permissions)
+
+
+async def _change_rules(shard: "Shard", command: RulesChanged, descriptors: list[int]) -> None:
+    """Whoever is let in by a later command finds the change everywhere; everybody else is served between its steps."""
+    vhost = shard.vhosts.find(command.vhost)
+    if vhost is None:
+        return
+    for _step in vhost.change_rules(command.rules, shard.clock()):
+        shard.bell.ring()
+        await trio.lowlevel.checkpoint()
+    shard.bell.ring()
 
 
 async def _change_settings(shard: "Shard", command: SettingsChanged, descriptors: list[int]) -> None:
@@ -123,6 +139,7 @@ _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitab
     CloseVHost: _close_vhost,
     AdoptClient: _adopt,
     PermissionsChanged: _change_permissions,
+    RulesChanged: _change_rules,
     SettingsChanged: _change_settings,
     Compact: _compact,
 }

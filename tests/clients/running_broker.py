@@ -96,6 +96,7 @@ class RunningBroker:
         shards: int = 2,
         arguments: Sequence[str] = (),
         extra: Mapping[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         self.data = home / "data"
         self.shards = shards
@@ -103,7 +104,7 @@ class RunningBroker:
         self.extra = dict(extra or {})
         self.stdout_path = home / "stdout"
         self.stderr_path = home / "stderr"
-        self._port = 0
+        self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._ready: Ready | None = None
         self._children: set[int] = set()

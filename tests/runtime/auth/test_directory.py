@@ -5,16 +5,21 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode, StartRefused
-from ipc.messages.commands import Permissions
+from ipc.limits import PERMISSIONS_BYTES_MAX, RULES_BYTES_MAX
+from ipc.messages.commands import Permissions, TopicPermissions
+from ipc.messages.rules import NO_RULES, Policy, Rules
 from ipc.settings import UserSettings
-from runtime.auth.directory import EVERYTHING, Directory, DirectoryRefusal, VHost
+from runtime.auth.directory import EVERYTHING, FORMAT, Directory, DirectoryRefusal, VHost
 from runtime.auth.passwords import verify
 
 READ_ONLY = Permissions("", "", "logs.*")
+SHORT = Policy("short", "^jobs", {"max-length": 5, "overflow": "reject-publish"}, "queues", 3)
+BRIEF = Policy("brief", ".*", {"message-ttl": 1000})
 
 
 @pytest.fixture
@@ -135,6 +140,24 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(directory: Directory) -> N
         (lambda: directory.set_permissions("no", "/", EVERYTHING), "no user 'no' or no vhost '/'"),
         (lambda: directory.set_permissions("guest", "no", EVERYTHING), "no user 'guest' or no vhost 'no'"),
         (lambda: directory.clear_permissions("guest", "no"), "user 'guest' has no permissions in vhost 'no'"),
+        (lambda: directory.set_tags("no", ()), "no user 'no'"),
+        (lambda: directory.set_tags("guest", ("two words",)), "a tag is one word"),
+        (lambda: directory.set_policy("no", SHORT), "no vhost 'no'"),
+        (lambda: directory.set_policy("/", Policy("p", ".*", {})), "no policy provided"),
+        (lambda: directory.clear_policy("/", "no"), "no policy 'no' in vhost '/'"),
+        (lambda: directory.clear_policy("/", "no", is_operator=True), "no operator policy 'no' in vhost '/'"),
+        (lambda: directory.set_limit("no", "max-queues", 1), "no vhost 'no'"),
+        (lambda: directory.set_limit("/", "max-fun", 1), "no limit 'max-fun'; there are max-connections, max-queues"),
+        (lambda: directory.set_limit("/", "max-queues", 2**31), "a limit is at most 2147483647"),
+        (lambda: directory.clear_limit("/", "max-queues"), "no limit 'max-queues' in vhost '/'"),
+        (
+            lambda: directory.set_topic_permissions("no", "/", TopicPermissions("x", "", "")),
+            "no user 'no' or no vhost '/'",
+        ),
+        (
+            lambda: directory.clear_topic_permissions("guest", "/"),
+            "user 'guest' has no such topic permissions in vhost '/'",
+        ),
     ]
     before = (directory.vhosts(), directory.users(), directory.permissions())
 
@@ -172,20 +195,165 @@ def test_many_threads_may_change_it_at_once(directory: Directory) -> None:
     assert {vhost.name for vhost in directory.vhosts()} == {"/", *(f"v{number}" for number in range(8))}
 
 
+# policies, limits and topics ------------------------------------------------------------------------------------------
+
+
+def test_policies_and_limits_survive_a_restart(paths: DataDirectory, directory: Directory) -> None:
+    directory.set_policy("/", SHORT)
+    directory.set_policy("/", BRIEF)
+    directory.set_policy("/", BRIEF, is_operator=True)
+    directory.set_limit("/", "max-connections", 10)
+    directory.set_limit("/", "max-queues", 0)
+    directory.close()
+
+    again = reopened(paths)
+
+    assert again.rules("/") == Rules((BRIEF, SHORT), (BRIEF,), connections_max=10, queues_max=0)
+    assert again.rules("no") == NO_RULES
+
+
+def test_a_policy_set_again_is_replaced_and_a_cleared_one_is_gone(directory: Directory) -> None:
+    longer = Policy("short", "^jobs", {"max-length": 50})
+    directory.set_policy("/", SHORT)
+    directory.set_policy("/", longer)
+    assert directory.rules("/").policies == (longer,)
+
+    directory.clear_policy("/", "short")
+    assert directory.rules("/") == NO_RULES
+
+
+def test_a_negative_limit_is_none(directory: Directory) -> None:
+    directory.set_limit("/", "max-queues", 5)
+    directory.set_limit("/", "max-queues", -7)
+
+    assert directory.rules("/") == NO_RULES
+    directory.clear_limit("/", "max-queues")
+
+
+def test_policies_and_limits_go_with_their_vhost(directory: Directory) -> None:
+    directory.add_vhost("orders")
+    directory.set_policy("orders", SHORT)
+    directory.set_limit("orders", "max-queues", 5)
+
+    directory.delete_vhost("orders")
+    directory.add_vhost("orders")
+
+    assert directory.rules("orders") == NO_RULES
+
+
+def test_a_vhosts_policies_fit_into_one_packet(directory: Directory) -> None:
+    fitting = RULES_BYTES_MAX // 8000
+    for number in range(fitting):
+        directory.set_policy("/", Policy(f"p{number}", "x" * 7900, {"max-length": 5}))
+
+    with pytest.raises(DirectoryRefusal) as refused:
+        directory.set_policy("/", Policy("one too many", "x" * 7900, {"max-length": 5}))
+    assert str(refused.value) == f"policies of one vhost take at most {RULES_BYTES_MAX} bytes"
+
+    rules = directory.rules("/")
+    assert len(rules.policies) == fitting
+    assert len(msgspec.msgpack.encode(rules)) <= RULES_BYTES_MAX
+    directory.clear_policy("/", "p0")
+    directory.set_policy("/", Policy("one in its place", "x" * 7900, {"max-length": 5}))
+
+
+def test_topic_permissions_come_with_the_others(directory: Directory) -> None:
+    events = TopicPermissions("events", "^a", "^b")
+    audit = TopicPermissions("audit", "", ".*")
+    directory.set_topic_permissions("guest", "/", events)
+    directory.set_topic_permissions("guest", "/", audit)
+
+    assert directory.find_permissions("guest", "/") == Permissions(".*", ".*", ".*", (audit, events))
+    assert directory.topic_permissions() == [("guest", "/", audit), ("guest", "/", events)]
+
+    directory.set_permissions("guest", "/", READ_ONLY)
+    directory.clear_topic_permissions("guest", "/", "audit")
+    assert directory.find_permissions("guest", "/") == Permissions("", "", "logs.*", (events,))
+
+    directory.clear_topic_permissions("guest", "/")
+    assert directory.find_permissions("guest", "/") == READ_ONLY
+
+
+def test_topic_permissions_wait_for_a_user_who_may_not_enter_yet(directory: Directory) -> None:
+    directory.add_user("alice", "hash")
+    directory.set_topic_permissions("alice", "/", TopicPermissions("events", "", ""))
+    assert directory.find_permissions("alice", "/") is None
+
+    directory.set_permissions("alice", "/", EVERYTHING)
+    granted = directory.find_permissions("alice", "/")
+    assert granted is not None
+    assert [topic.exchange for topic in granted.topics] == ["events"]
+
+    directory.delete_user("alice")
+    assert directory.topic_permissions() == []
+
+
+def test_one_users_permissions_fit_beside_what_a_client_says(directory: Directory) -> None:
+    for number in range(PERMISSIONS_BYTES_MAX // 4096):
+        directory.set_topic_permissions("guest", "/", TopicPermissions(f"x{number}", "a" * 2000, "b" * 2000))
+
+    with pytest.raises(DirectoryRefusal) as refused:
+        directory.set_topic_permissions("guest", "/", TopicPermissions("one too many", "a" * 2000, "b" * 2000))
+    assert str(refused.value) == f"permissions of one user take at most {PERMISSIONS_BYTES_MAX} bytes"
+    with pytest.raises(DirectoryRefusal):
+        directory.set_permissions("guest", "/", Permissions("c" * PERMISSIONS_BYTES_MAX, "", ""))
+
+    assert len(msgspec.msgpack.encode(directory.find_permissions("guest", "/"))) <= PERMISSIONS_BYTES_MAX
+
+
+def test_tags_are_replaced(directory: Directory) -> None:
+    directory.set_tags("guest", ("monitoring", "impersonator"))
+    assert [user.tags for user in directory.users()] == [("monitoring", "impersonator")]
+
+    directory.set_tags("guest", ())
+    assert [user.tags for user in directory.users()] == [()]
+
+
+def test_a_directory_of_the_first_format_is_brought_up_to_date(paths: DataDirectory, directory: Directory) -> None:
+    directory.add_vhost("orders")
+    directory.close()
+    with sqlite3.connect(paths.directory) as older:
+        for table in ("topic_permissions", "policies", "limits"):
+            older.execute(f"DROP TABLE {table}")
+        older.execute("PRAGMA user_version = 1")
+    older.close()
+
+    again = reopened(paths)
+
+    assert [vhost.name for vhost in again.vhosts()] == ["/", "orders"]
+    assert again.permissions() == [("guest", "/", EVERYTHING)]
+    again.set_policy("orders", SHORT)
+    again.close()
+    assert reopened(paths).rules("orders").policies == (SHORT,)
+
+
+def test_a_policy_that_cannot_be_read_back_is_damage(paths: DataDirectory, directory: Directory) -> None:
+    directory.set_policy("/", SHORT)
+    directory.close()
+    with sqlite3.connect(paths.directory) as spoilt:
+        spoilt.execute("UPDATE policies SET definition = '[]'")
+    spoilt.close()
+
+    refused = refusal_of(paths)
+
+    assert refused.exit_code is ExitCode.STORE_DAMAGED
+    assert "policy 'short' of vhost '/' cannot be read" in str(refused)
+
+
 # refused starts -------------------------------------------------------------------------------------------------------
 
 
 def test_a_newer_format_is_refused_and_left_alone(paths: DataDirectory, directory: Directory) -> None:
     directory.close()
     with sqlite3.connect(paths.directory) as newer:
-        newer.execute("PRAGMA user_version = 2")
+        newer.execute(f"PRAGMA user_version = {FORMAT + 1}")
     newer.close()
     before = paths.directory.read_bytes()
 
     refused = refusal_of(paths)
 
     assert refused.exit_code is ExitCode.FORMAT_UNKNOWN
-    assert "has format 2" in str(refused)
+    assert f"has format {FORMAT + 1}" in str(refused)
     assert paths.directory.read_bytes() == before
 
 

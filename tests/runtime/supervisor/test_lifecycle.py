@@ -349,6 +349,42 @@ def test_changed_permissions_reach_the_shard(new_broker: StartFaked) -> None:
     assert "ann\t/\t\t.*\t.*" in broker.command("permissions", "list")
 
 
+def test_changed_policies_limits_and_topic_permissions_reach_the_shard(new_broker: StartFaked) -> None:
+    broker = new_broker().start()
+
+    broker.command("policy", "set", "short", "^jobs", '{"max-length": 5}', "--apply-to", "queues")
+    broker.await_log("RulesChanged")
+    assert broker.command("policy", "list") == '/\tshort\t^jobs\tqueues\t{"max-length":5}\t0\n'
+    after = len(broker.log)
+    broker.command("limits", "set", "/", "max-queues", "10")
+    broker.await_log("RulesChanged", after=after)
+    assert broker.command("limits", "list") == "/\tmax-queues\t10\n"
+    after = len(broker.log)
+    broker.command("operator-policy", "set", "calm", ".*", '{"message-ttl": 1000}')
+    broker.await_log("RulesChanged", after=after)
+    assert "calm" in broker.command("operator-policy", "list")
+    after = len(broker.log)
+    broker.command("policy", "clear", "short")
+    broker.await_log("RulesChanged", after=after)
+    assert broker.command("policy", "list") == ""
+    after = len(broker.log)
+    broker.command("topic-permissions", "set", "guest", "/", "amq.topic", "--write", "^a", "--read", "^b")
+    broker.await_log("PermissionsChanged", after=after)
+    assert broker.command("topic-permissions", "list") == "guest\t/\tamq.topic\t^a\t^b\n"
+    assert broker.stop() == ExitCode.OK
+
+
+def test_a_vhost_is_opened_with_the_rules_it_has_by_then(new_broker: StartFaked) -> None:
+    broker = new_broker(shards=1).start()
+    broker.command("policy", "set", "short", ".*", '{"max-length": 5}')
+    broker.await_log("RulesChanged")
+    after = len(broker.log)
+
+    kill(broker.ready.shards[0])
+
+    broker.await_log("OpenVHost / with 1 policies", after=after)
+
+
 def test_accounts_of_a_broker_that_is_down_can_be_changed(new_broker: StartFaked) -> None:
     broker = new_broker().start()
     assert broker.stop() == ExitCode.OK

@@ -54,6 +54,10 @@ def write_log(shard: int, text: str) -> None:
     os.write(2, f"fake shard {shard}: {text}\n".encode())
 
 
+def rules_of(command: ShardCommand) -> str:
+    return f" with {len(command.rules.policies)} policies" if isinstance(command, OpenVHost) else ""
+
+
 class FakeShard:
     def __init__(self, link: socket.socket, number: int) -> None:
         self.link = link
@@ -77,7 +81,7 @@ class FakeShard:
 
     def obey(self, command: ShardCommand) -> bool:
         """True when that was the last command."""
-        write_log(self.number, f"{type(command).__name__} {getattr(command, 'name', '')}")
+        write_log(self.number, f"{type(command).__name__} {getattr(command, 'name', '')}{rules_of(command)}")
         match command:
             case Start():
                 return self.start()
