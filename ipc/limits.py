@@ -43,6 +43,8 @@ PRESSURE_PIPE_BYTES_MAX: Final = 64 * KIB  # read from a FIFO or socket at once,
 RECEIVE_BYTES_PER_TURN: Final = 512 * KIB  # what one client may bring into one turn of the pump
 RECEIVE_BYTES_OF_TURN: Final = 1024 * KIB  # what all of them may, before what they brought is delivered and sent
 ROUTES_CACHED_MAX: Final = 512  # raw publish methods remembered per connection
+UNCOMMITTED_BYTES_MAX: Final = 64 * MIB  # of messages in transactions of one connection, or one message if larger
+UNCOMMITTED_MESSAGE_BYTES: Final = 512  # what keeping one costs besides its header and body
 LARGE_BODY_BYTES: Final = 256 * KIB  # from here on a body is sent and stored in pieces instead of being copied whole
 
 # the pump -------------------------------------------------------------------------------------------------------------
@@ -55,9 +57,25 @@ SPINS_SKIPPED_MAX: Final = 1024  # a spin in vain costs a core; even on a quiet 
 # one queue ------------------------------------------------------------------------------------------------------------
 DELIVERY_RUN_MAX: Final = 64  # messages given to one consumer before the next one's turn, when there are several
 
+DROPPED_PER_TURN_MAX: Final = 4096  # expired or too many, before other queues have their turn
+TIME_MS_MAX: Final = 2**32 - 1  # of message-ttl, expires and their like: 49 days, as in RabbitMQ
+DEDUPLICATED_MAX_DEFAULT: Final = 128  # messages a deduplicating queue remembers, as LavinMQ does
+
+# one exchange ---------------------------------------------------------------------------------------------------------
+HASH_BUCKETS_MAX: Final = 2**17  # the weights of all bindings to a consistent hash exchange together, 4 bytes each
+HASH_RING_WEIGHT_MAX: Final = 2**12  # the same when it has a ring
+HASH_RING_POINTS_PER_WEIGHT: Final = 32  # 8 bytes each; shares of bindings of weight 1 then differ by 18 %
+
 # between processes ----------------------------------------------------------------------------------------------------
 PACKET_BYTES_MAX: Final = 128 * KIB  # a SEQPACKET message above ~212 KB is EMSGSIZE (measured)
 PACKET_DESCRIPTORS_MAX: Final = 16  # the kernel allows 253
+
+# policies and permissions ---------------------------------------------------------------------------------------------
+RULES_BYTES_MAX: Final = 64 * KIB  # all policies of one vhost, encoded: they travel in one packet
+PERMISSIONS_BYTES_MAX: Final = 24 * KIB  # one user's in one vhost: they travel beside what the client has said already
+RULES_APPLIED_PER_STEP: Final = 64  # queues and exchanges that learn of changed policies before clients' next turn
+RULINGS_REMEMBERED_MAX: Final = 1024  # pairs of a policy and an operator policy, per vhost
+PERMISSION_ANSWERS_MAX: Final = 256  # remembered per user and vhost, of each kind
 
 # store ----------------------------------------------------------------------------------------------------------------
 SEGMENT_BYTES_FIRST: Final = 64 * KIB  # a queue's first segment starts this small and doubles

@@ -28,6 +28,7 @@ from ipc.limits import (
 )
 from ipc.reactor import GONE, READABLE, WRITABLE, Reactor
 from shards.compaction.compactable import Compactable
+from shards.host.alarm import Alarm
 from shards.host.bell import Bell
 from shards.host.deadlines import Deadlines
 from shards.host.peer import Peer
@@ -52,6 +53,7 @@ class Pump(Compactable):
         bell: Bell,
         clock: Callable[[], int],
         deadlines: Deadlines,
+        alarm: Alarm,
         *,
         on_storage_error: Callable[[OSError], None],
     ) -> None:
@@ -61,6 +63,7 @@ class Pump(Compactable):
         self._bell = bell
         self._clock = clock
         self._deadlines = deadlines
+        self._alarm = alarm
         self._on_storage_error = on_storage_error
         self._peers: dict[int, Peer] = {}
         self._senders: dict[Sender, Peer] = {}
@@ -117,7 +120,7 @@ class Pump(Compactable):
 
     def turn(self) -> None:
         """One turn; see the module's docstring for its order. Raises SyncFailed."""
-        now = self._clock()
+        now = self._turn.now = self._clock()
         self._receive_ready(now)
         self._syncer.proceed()
         self._resume(now)
@@ -125,6 +128,7 @@ class Pump(Compactable):
         self._syncer.proceed()
         self._send_all(now)
         self._account()
+        self._alarm.set()
 
     def _receive_ready(self, now: int) -> None:
         """Serve ready sockets, each once before any a second time, until the turn has taken enough."""

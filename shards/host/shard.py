@@ -27,6 +27,7 @@ from ipc.messages.reports import Drained, Hello, StorageBlocked
 from ipc.reactor import Reactor
 from ipc.settings import Settings
 from shards.compaction.compactable import Compactable
+from shards.host.alarm import Alarm
 from shards.host.bell import Bell
 from shards.host.clock import BrokerClock
 from shards.host.compactor import Compactor
@@ -53,10 +54,12 @@ class Shard(Compactable):
         self.clock = BrokerClock()
         self.files = DiskFiles(settings.store.descriptors_open_max)
         self.turn = Turn(syncs=settings.store.durability == "fsync")
+        self.turn.now = self.clock()
         self.vhosts = VHosts(self.turn, self.files, settings.store, _fresh_name)
         self.bell = Bell()
         self.syncer = Syncer(self.turn, self.vhosts, self.files, self.bell, retry_seconds=settings.store.retry_seconds)
         self.deadlines = Deadlines(self.clock)
+        self.alarm = Alarm(self.turn.agenda, self.bell, self.clock)
         self.compactor = Compactor(self, shard=number)
         reactor = Reactor(spin_seconds=settings.pump.spin_microseconds / 1e6)
         reactor.heed(link.fileno())
@@ -67,6 +70,7 @@ class Shard(Compactable):
             self.bell,
             self.clock,
             self.deadlines,
+            self.alarm,
             on_storage_error=self._storage_failed,
         )
         self._nursery: trio.Nursery | None = None
@@ -80,6 +84,7 @@ class Shard(Compactable):
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self.pump.run)
+            nursery.start_soon(self.alarm.run)
             nursery.start_soon(self.deadlines.run, self.pump.tick, self.bell.ring)
             await self._drain(await obey(self))
             nursery.cancel_scope.cancel()

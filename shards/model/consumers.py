@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 class Consumer(Compactable):
     """A subscription to one queue; a protocol says what taking a message means."""
 
-    __slots__ = ("is_exclusive", "is_waiting", "queue", "tag")
+    __slots__ = ("is_exclusive", "is_waiting", "priority", "queue", "tag")
 
-    def __init__(self, queue: "Queue", tag: str, *, is_exclusive: bool) -> None:
+    def __init__(self, queue: "Queue", tag: str, *, is_exclusive: bool, priority: int = 0) -> None:
+        """Those of a lower `priority` get messages only while all of a higher one have no room."""
         self.queue = queue
         self.tag = tag
         self.is_exclusive = is_exclusive
+        self.priority = priority
         self.is_waiting = False  # whether the queue counts on us: only while there was room at the last look
 
     def room(self) -> int:

@@ -7,10 +7,12 @@ A *round* is one group commit: definitions committed and written segments synced
 is written now is covered by round `next_round`; a round that has begun covers nothing that comes later.
 """
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from shards.compaction.compactable import Compactable
+from shards.model.agenda import Agenda
 
 
 class Deliverable(Protocol):
@@ -24,6 +26,9 @@ class Deliverable(Protocol):
 
     def flush(self) -> None:
         """Write what is unwritten; raises OSError and may be called again."""
+
+    def settle(self, positions: "array[int]") -> None:
+        """These messages, handed out before, are done with."""
 
 
 class Confirming(Protocol):
@@ -49,7 +54,9 @@ class Turn(Compactable):
     """The agenda; every list is emptied within the turn that filled it, unless the file system refuses writes."""
 
     __slots__ = (
+        "_buried",
         "_waiting",
+        "agenda",
         "awake",
         "blocked",
         "confirming",
@@ -69,6 +76,7 @@ class Turn(Compactable):
 
     def __init__(self, *, syncs: bool = True) -> None:
         self.now = 0
+        self.agenda = Agenda()
         self.awake: list[Deliverable] = []
         self.unflushed: dict[Deliverable, None] = {}  # each once, however long the file system refuses
         self.confirming: list[Confirming] = []
@@ -83,6 +91,14 @@ class Turn(Compactable):
         self.published = 0  # messages, since the host last looked
         self.delivered = 0  # the same of messages handed to consumers
         self._waiting: dict[Confirming, None] = {}
+        self._buried: list[tuple[Deliverable, array[int]]] = []  # originals of copies that are not written yet
+
+    def children(self) -> Iterable[Compactable]:
+        return (self.agenda,)
+
+    def bury(self, queue: Deliverable, positions: "array[int]") -> None:
+        """Copies of these messages are in other queues: settle them once the copies are written."""
+        self._buried.append((queue, positions))
 
     def wake(self, queue: Deliverable) -> None:
         """Look at this queue before the turn ends: it has new messages or a consumer with room."""
@@ -115,6 +131,8 @@ class Turn(Compactable):
         While storage is blocked, deliveries go on and nothing is written; `retry` tells when that is over.
         """
         self.now = now
+        for item in self.agenda.take_due(now):
+            item.look_again(now)
         self._deliver(now)
         if not self.is_storage_blocked:
             self._write()
@@ -126,6 +144,9 @@ class Turn(Compactable):
 
     def _write(self) -> None:
         self._flush()
+        buried, self._buried = self._buried, []
+        for queue, positions in buried:
+            queue.settle(positions)
         confirming, self.confirming = self.confirming, []
         for publisher in confirming:
             publisher.written(self)

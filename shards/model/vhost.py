@@ -4,21 +4,27 @@ Changes to durable things are noted in `changes`, in order; the shard's host com
 asked hears about it when that round is on disk.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
-from ipc.errors import AccessRefused, NotFound, PreconditionFailed, ResourceLocked
+from ipc.errors import AccessRefused, NotAllowed, NotFound, PreconditionFailed, ResourceLocked
+from ipc.limits import RULES_APPLIED_PER_STEP
+from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import StoreSettings
+from ipc.wire.amqp import properties
 from shards.compaction.compactable import Compactable
 from shards.model.bindings import Arguments, Binding, Destination, arguments_key
 from shards.model.consumers import Consumer
+from shards.model.dead_letters import Death
 from shards.model.equivalence import check_exchange, check_queue
 from shards.model.exchanges.default import DefaultExchange
 from shards.model.exchanges.exchange import Exchange, Headers
-from shards.model.exchanges.headers import HeadersExchange, check_match_argument
 from shards.model.exchanges.registry import EXCHANGE_TYPES, PREDECLARED
+from shards.model.exchanges.routing import route
+from shards.model.policies import Rulebook
 from shards.model.queues.queue import GENERATED, Owner, Queue
+from shards.model.queues.terms import read_terms, recall_terms
 from shards.model.turn import FreshName, Turn
 from shards.store.definitions import (
     BindingDefinition,
@@ -34,18 +40,27 @@ from shards.store.definitions import (
 )
 from shards.store.files import Files
 from shards.store.message_store import MessageStore
+from shards.store.record import PERSISTENT, Record, encode
 from shards.store.recovery import RecoveryReport
 
 
 class VHost(Compactable):
     """All state of one virtual host. Look-ups named `find_…` return None, the others raise NotFound (404)."""
 
-    COLLECTIONS = ("_exchanges", "_queues", "connections")
+    COLLECTIONS = ("_exchanges", "_queues", "_replies", "connections")
 
     def __init__(
-        self, name: str, directory: Path, files: Files, settings: StoreSettings, turn: Turn, fresh_name: FreshName
+        self,
+        name: str,
+        directory: Path,
+        files: Files,
+        settings: StoreSettings,
+        turn: Turn,
+        fresh_name: FreshName,
+        rules: Rules = NO_RULES,
     ) -> None:
         self.name = name
+        self.rulebook = Rulebook(rules)
         self.revision = 0  # of the topology: a remembered route is good while this stays the same
         self.changes: list[Change] = []
         self.connections: dict[Compactable, None] = {}
@@ -56,20 +71,23 @@ class VHost(Compactable):
         self._fresh_name = fresh_name
         self._number_next = 1
         self._queues: dict[str, Queue] = {}
+        self._replies: dict[str, Queue] = {}  # of clients that wait for direct replies; nobody else ever sees them
         self._exchanges: dict[str, Exchange] = {"": DefaultExchange(self._queues_get)}
         for exchange, kind in PREDECLARED.items():
-            self._exchanges[exchange] = EXCHANGE_TYPES[kind](exchange)
+            self._exchanges[exchange] = self._ruled(EXCHANGE_TYPES[kind](exchange))
 
     @property
     def compaction_label(self) -> str:
         return self.name
 
     def children(self) -> Iterable[Compactable]:
-        return (*self._exchanges.values(), *self._queues.values(), *self.connections)
+        queues = (*self._queues.values(), *self._replies.values())
+        return (self.rulebook, *self._exchanges.values(), *queues, *self.connections)
 
     def _queues_get(self, name: str) -> Queue | None:
-        # Through the attribute, because compaction replaces the dictionary.
-        return self._queues.get(name)
+        # Through the attributes, because compaction replaces the dictionaries.
+        queue = self._queues.get(name)
+        return queue if queue is not None else self._replies.get(name)
 
     # look-ups ---------------------------------------------------------------------------------------------------------
 
@@ -101,6 +119,44 @@ class VHost(Compactable):
     def queues(self) -> Iterator[Queue]:
         return iter(tuple(self._queues.values()))
 
+    # policies and limits ----------------------------------------------------------------------------------------------
+
+    def change_rules(self, rules: Rules, now: int) -> Iterator[None]:
+        """Other rules hold: for what comes from the first step on, for what is there when all steps are done."""
+        self.rulebook = Rulebook(rules)
+        things: tuple[Destination, ...] = (*self._exchanges.values(), *self._queues.values())
+        for done, thing in enumerate(things, 1):
+            if isinstance(thing, Exchange):
+                self._ruled(thing)
+            elif not thing.is_deleted:
+                own = recall_terms(thing.arguments or {})
+                thing.change_terms(self.rulebook.terms(thing.name, own, thing.arguments), now)
+            if done % RULES_APPLIED_PER_STEP == 0:
+                self._topology_changed()
+                yield
+        self._topology_changed()
+
+    def _ruled(self, exchange: Exchange) -> Exchange:
+        asked = exchange.own_alternate
+        exchange.alternate = self.rulebook.alternate_exchange(exchange.name) if asked is None else asked
+        return exchange
+
+    def refusal_to(self, user: str) -> NotAllowed | None:
+        """Why another client of this user may not come in (530); None: it may."""
+        limit = self.rulebook.rules.connections_max
+        if limit is None or len(self.connections) < limit:
+            return None
+        return NotAllowed(
+            f"access to vhost '{self.name}' refused for user '{user}': connection limit ({limit}) is reached"
+        )
+
+    def _check_queue_limit(self, name: str) -> None:
+        limit = self.rulebook.rules.queues_max
+        if limit is not None and len(self._queues) >= limit:
+            raise PreconditionFailed(
+                f"cannot declare queue '{name}': queue limit in vhost '{self.name}' ({limit}) is reached"
+            )
+
     # exchanges --------------------------------------------------------------------------------------------------------
 
     def declare_exchange(
@@ -115,8 +171,8 @@ class VHost(Compactable):
     ) -> bool:
         """Make an exchange; False when an equal one exists.
 
-        Raises PreconditionFailed (406) for another declaration under this name, AccessRefused (403) for reserved names.
-        The caller has checked that the type exists.
+        Raises PreconditionFailed (406) for another declaration under this name and for arguments it cannot follow,
+        AccessRefused (403) for reserved names. The caller has checked that the type exists.
         """
         existing = self._exchanges.get(name)
         if existing is not None:
@@ -132,6 +188,7 @@ class VHost(Compactable):
             return False
         if name.startswith("amq."):
             raise AccessRefused(f"exchange name '{name}' contains reserved prefix 'amq.*'")
+        EXCHANGE_TYPES[kind].check_arguments(arguments, self._where(name))
         exchange = EXCHANGE_TYPES[kind](
             name,
             is_durable=is_durable,
@@ -139,7 +196,7 @@ class VHost(Compactable):
             is_internal=is_internal,
             arguments=arguments,
         )
-        self._exchanges[name] = exchange
+        self._exchanges[name] = self._ruled(exchange)
         self._topology_changed()
         if is_durable:
             self._note(PutExchange(_exchange_definition(exchange)))
@@ -157,16 +214,23 @@ class VHost(Compactable):
         self._drop_exchange(exchange)
 
     def _drop_exchange(self, exchange: Exchange) -> None:
-        if exchange.is_deleted:
-            return
-        exchange.is_deleted = True
-        del self._exchanges[exchange.name]
-        if exchange.is_durable:
-            self._note(DropExchange(exchange.name))
-        for binding in list(exchange.bindings()):
-            exchange.unbind(binding)
-        self._unbind_inbound(exchange)
+        """And the auto-delete exchanges that led only there, in turn: a loop, because chains may be of any length."""
+        pending = [exchange]
+        while pending:
+            exchange = pending.pop()
+            if exchange.is_deleted:
+                continue
+            exchange.is_deleted = True
+            del self._exchanges[exchange.name]
+            if exchange.is_durable:
+                self._note(DropExchange(exchange.name))
+            for binding in list(exchange.bindings()):
+                exchange.unbind(binding)
+            pending.extend(self._unbind_inbound(exchange))
         self._topology_changed()
+
+    def _where(self, exchange: str) -> str:
+        return f"exchange '{exchange}' in vhost '{self.name}'"
 
     # queues -----------------------------------------------------------------------------------------------------------
 
@@ -195,11 +259,15 @@ class VHost(Compactable):
                 is_exclusive=is_exclusive,
                 arguments=arguments,
             )
+            existing.used(self._turn.now)
             return existing, False
         if name.startswith("amq."):
             raise AccessRefused(f"queue name '{name}' contains reserved prefix 'amq.*'")
+        name = name or self.fresh_name(GENERATED)
+        self._check_queue_limit(name)
+        own = read_terms(arguments, f"queue '{name}' in vhost '{self.name}'")
         queue = Queue(
-            name or self.fresh_name(GENERATED),
+            name,
             self._take_number(),
             self._turn,
             self._open_store,
@@ -207,7 +275,10 @@ class VHost(Compactable):
             is_auto_delete=is_auto_delete,
             owner=owner if is_exclusive else None,
             arguments=arguments,
+            terms=self.rulebook.terms(name, own, arguments),
+            keeper=self,
         )
+        queue.used(self._turn.now)
         self._queues[queue.name] = queue
         self._topology_changed()
         if self._is_stored(queue):
@@ -221,12 +292,13 @@ class VHost(Compactable):
         if if_empty and queue.ready_count:
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' not empty")
         count = queue.ready_count
-        del self._queues[queue.name]
+        del (self._replies if queue.name in self._replies else self._queues)[queue.name]
         if queue.owner is not None:
             queue.owner.exclusive_queues.pop(queue.name, None)
         if self._is_stored(queue):
             self._note(DropQueue(queue.name))
-        self._unbind_inbound(queue)
+        for exchange in self._unbind_inbound(queue):
+            self._drop_exchange(exchange)
         consumers = queue.consumers()
         queue.delete()
         for consumer in consumers:
@@ -234,6 +306,17 @@ class VHost(Compactable):
             consumer.queue_deleted()
         self._topology_changed()
         return count
+
+    def open_replies(self, prefix: str, owner: Owner) -> Queue:
+        """A queue for direct replies. It is found by its routing key alone, and goes with its only consumer."""
+        name = self.fresh_name(f"{prefix}.")
+        queue = Queue(name, self._take_number(), self._turn, self._open_store, is_auto_delete=True, owner=owner)
+        self._replies[name] = queue
+        return queue
+
+    def has_replies(self, name: str) -> bool:
+        """Whether somebody waits for direct replies under this name."""
+        return name in self._replies
 
     def remove_consumer(self, consumer: Consumer) -> None:
         """Unsubscribe, and let an abandoned auto-delete queue go."""
@@ -253,11 +336,11 @@ class VHost(Compactable):
         Raises AccessRefused (403) for the default exchange and PreconditionFailed (406) for arguments it cannot follow.
         """
         self._refuse_default(source, destination)
-        if isinstance(source, HeadersExchange):
-            check_match_argument(arguments)
         binding = Binding(source, destination, routing_key, arguments)
-        if not source.bind(binding):
+        if source.find(binding.key) is not None:
             return False
+        source.check_binding(routing_key, arguments, self._where(source.name))
+        source.bind(binding)
         self._topology_changed()
         if self._outlives_restart(binding):
             self._note(PutBinding(_binding_definition(binding)))
@@ -274,17 +357,22 @@ class VHost(Compactable):
         if isinstance(source, DefaultExchange) or isinstance(destination, DefaultExchange):
             raise AccessRefused("operation not permitted on the default exchange")
 
-    def _unbind_inbound(self, destination: Destination) -> None:
+    def _unbind_inbound(self, destination: Destination) -> list[Exchange]:
+        """Take a destination away from all its sources; those that nobody needs any more."""
         # The definitions drop a queue's or exchange's bindings together with it.
+        abandoned = []
         for binding in destination.inbound():
-            self._drop_binding(binding, is_noted=False)
+            binding.source.unbind(binding)
+            if binding.source.is_abandoned:
+                abandoned.append(binding.source)
+        return abandoned
 
-    def _drop_binding(self, binding: Binding, *, is_noted: bool = True) -> None:
+    def _drop_binding(self, binding: Binding) -> None:
         binding.source.unbind(binding)
         self._topology_changed()
-        if is_noted and self._outlives_restart(binding):
+        if self._outlives_restart(binding):
             self._note(DropBinding(_binding_definition(binding)))
-        if binding.source.is_auto_delete and not binding.source.is_bound:
+        if binding.source.is_abandoned:
             self._drop_exchange(binding.source)
 
     def _outlives_restart(self, binding: Binding) -> bool:
@@ -300,22 +388,46 @@ class VHost(Compactable):
 
     # routing ----------------------------------------------------------------------------------------------------------
 
-    def route(self, exchange: Exchange, routing_key: str, headers: Headers) -> tuple[list[Queue], bool]:
-        """The queues a message goes to, each once, and whether exchange and key alone decided it."""
-        found: dict[Queue, None] = {}
-        visited = {exchange}
-        pending = [exchange]
-        by_key = True
-        while pending:
-            source = pending.pop()
-            by_key = by_key and source.routes_by_key
-            for destination in source.match(routing_key, headers):
-                if isinstance(destination, Queue):
-                    found[destination] = None
-                elif destination not in visited:
-                    visited.add(destination)
-                    pending.append(destination)
-        return list(found), by_key
+    def route(
+        self,
+        exchange: Exchange,
+        routing_key: str,
+        headers: Headers,
+        copies: Sequence[str] = (),
+        identities: Headers = dict,
+    ) -> tuple[list[Queue], bool]:
+        """The queues a message goes to, each once, and whether exchange and keys alone decided it.
+
+        `copies`: the routing keys it has beside the first (CC, BCC), which only together may match nothing;
+        `identities`: the properties that tell it from others.
+        """
+        return route(exchange, (routing_key, *copies), headers, identities, self.find_exchange)
+
+    def bury(self, queue: Queue, message: Record, reason: str, now: int) -> None:
+        """Publish a message that leaves `queue` to its dead letter exchange; without that exchange it is dropped."""
+        terms = queue.terms
+        exchange = self._exchanges.get(terms.dead_letter_exchange or "")
+        if exchange is None:
+            return
+        death = Death(message, queue.name, reason, now)
+        keys = death.routing_keys
+        if terms.dead_letter_routing_key is not None:
+            keys = [terms.dead_letter_routing_key]
+            death.forget_carbon_copies()
+        header = death.header
+        facts = properties.inspect(header)
+        targets, _ = self.route(
+            exchange,
+            keys[0],
+            lambda: properties.headers(header, facts),
+            keys[1:],
+            lambda: properties.identities(header),
+        )
+        address = _address(exchange.name, keys[0])
+        whole = encode(now, message.flags & PERSISTENT, message.priority, address, header, message.body)
+        for target in targets:
+            if not death.leads_in_circles(target.name):
+                target.append(whole)
 
     # its files --------------------------------------------------------------------------------------------------------
 
@@ -334,15 +446,17 @@ class VHost(Compactable):
         queues: Iterable[QueueDefinition],
         bindings: Iterable[BindingDefinition],
         report: RecoveryReport,
+        now: int,
     ) -> None:
         """Bring back what the definitions and the store hold; called once, before the first client."""
         for definition in exchanges:
-            self._exchanges[definition.name] = EXCHANGE_TYPES[definition.type](
+            exchange = EXCHANGE_TYPES[definition.type](
                 definition.name,
                 is_auto_delete=definition.auto_delete,
                 is_internal=definition.internal,
                 arguments=definition.arguments,
             )
+            self._exchanges[definition.name] = self._ruled(exchange)
         for stored in queues:
             queue = Queue(
                 stored.name,
@@ -352,8 +466,12 @@ class VHost(Compactable):
                 is_durable=True,
                 is_auto_delete=stored.auto_delete,
                 arguments=stored.arguments,
+                terms=self.rulebook.terms(stored.name, recall_terms(stored.arguments), stored.arguments),
+                keeper=self,
             )
             queue.store = MessageStore.recover(self._files, self._directory(queue), self._settings, report)
+            queue.used(now)
+            self._turn.wake(queue)
             self._queues[stored.name] = queue
             self._number_next = max(self._number_next, stored.number + 1)
         for bound in bindings:
@@ -395,6 +513,11 @@ class VHost(Compactable):
     def _take_number(self) -> int:
         self._number_next += 1
         return self._number_next - 1
+
+
+def _address(exchange: str, routing_key: str) -> bytes:
+    """As it stands in a record: two short strings."""
+    return b"".join(bytes((len(part),)) + part for part in (exchange.encode(), routing_key.encode()))
 
 
 def _exchange_definition(exchange: Exchange) -> ExchangeDefinition:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
 from ipc.messages.commands import Permissions
+from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import StoreSettings
 from shards.compaction.compactable import Compactable
 from shards.model.access import Access
@@ -41,7 +42,7 @@ class VHosts(Compactable):
     def find(self, name: str) -> VHost | None:
         return self._vhosts.get(name)
 
-    def open(self, name: str, directory: str) -> tuple[VHost, RecoveryReport]:
+    def open(self, name: str, directory: str, rules: Rules = NO_RULES) -> tuple[VHost, RecoveryReport]:
         """Recover a vhost from its directory. Raises OSError and StartRefused, and then owns nothing of it."""
         paths = VHostDirectory(directory)
         for path in (paths.queues, paths.transient):
@@ -50,11 +51,11 @@ class VHosts(Compactable):
         self._files.make_directory(str(paths.transient), sync=True)
         definitions = Definitions(str(paths.definitions))
         report = RecoveryReport()
-        vhost = VHost(name, Path(directory), self._files, self._settings, self._turn, self._fresh_name)
+        vhost = VHost(name, Path(directory), self._files, self._settings, self._turn, self._fresh_name, rules)
         try:
             stored = definitions.load()
             self._remove_orphans(paths, {str(queue.number) for queue in stored.queues})
-            vhost.restore(stored.exchanges, stored.queues, stored.bindings, report)
+            vhost.restore(stored.exchanges, stored.queues, stored.bindings, report, self._turn.now)
         except BaseException:
             definitions.close()
             raise

@@ -96,6 +96,7 @@ class MessageStore(Compactable):
         "_tail_settled",
         "_tail_settled_count",
         "_touched",
+        "has_expiring",
         "ready_bytes",
         "ready_count",
         "unacknowledged_count",
@@ -107,6 +108,7 @@ class MessageStore(Compactable):
         self._directory = directory
         self._segment_bytes_max = settings.segment_bytes_max
         self._durable = durable
+        self.has_expiring = False  # whether any message may have an expiration of its own
         self.ready_count = 0
         self.ready_bytes = 0  # of whole records
         self.unacknowledged_count = 0  # handed out, neither settled nor requeued
@@ -152,6 +154,7 @@ class MessageStore(Compactable):
             if not files.list(directory):
                 files.remove_tree(directory)
             return None
+        store.has_expiring = True  # nobody looked at every record
         store._start_behind(numbers[-1])
         return store
 

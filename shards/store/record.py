@@ -7,7 +7,7 @@ offset  size  field
      0     4  record_bytes   the whole record
      4     4  header_bytes   of `header`
      8     2  address_bytes  of `address`
-    10     1  flags          bit 0: persistent
+    10     1  flags          bit 0: persistent; bit 1: has the property `expiration`
     11     1  priority
     12     8  timestamp      broker time in milliseconds
     20        address        exchange shortstr and routing key shortstr, verbatim from basic.publish
@@ -26,12 +26,17 @@ from shards.store.blocks import Buffer
 
 RECORD_HEAD_BYTES: Final = 20
 PERSISTENT: Final = 1
+EXPIRES: Final = 2
 
 RECORD_HEAD: Final = Struct("<IIHBBQ")
 LENGTH: Final = Struct("<I")
 
 _pack = RECORD_HEAD.pack
 _CLASS_WEIGHT: Final = b"\x00\x3c\x00\x00"  # class basic, weight 0: how every content header begins
+
+
+def flags(*, is_persistent: bool, expires: bool) -> int:
+    return (PERSISTENT if is_persistent else 0) | (EXPIRES if expires else 0)
 
 
 def encode(timestamp: int, flags: int, priority: int, address: bytes, header: Buffer, body: Buffer) -> bytes:

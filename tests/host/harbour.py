@@ -10,6 +10,7 @@ from ipc.messages.commands import NegotiatedClient
 from ipc.reactor import Reactor
 from ipc.settings import ConnectionSettings, StoreSettings
 from ipc.wire.amqp import methods
+from shards.host.alarm import Alarm
 from shards.host.bell import Bell
 from shards.host.deadlines import Deadlines
 from shards.host.pump import Pump
@@ -43,6 +44,7 @@ class Harbour:
             self.bell,
             lambda: self.now,
             Deadlines(lambda: self.now),
+            Alarm(self.turn.agenda, self.bell, lambda: self.now),
             on_storage_error=self._refuse,
         )
 

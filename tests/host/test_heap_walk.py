@@ -12,6 +12,7 @@ from pamqp import commands
 from ipc.data_directory import DataDirectory
 from ipc.link import Link, link_pair
 from ipc.messages.commands import Level, ShardCommand
+from ipc.messages.rules import Policy, Rules
 from ipc.settings import CompactionSettings, Settings
 from shards.compaction.cascade import cascade
 from shards.compaction.compactable import ShrinkPolicy
@@ -21,8 +22,8 @@ from tests.protocols.conversation import Client, World
 
 OWNERS = {
     *("Access", "Channel", "Connection", "Deadlines", "Definitions", "DirectExchange", "DiskFiles", "FanoutExchange"),
-    *("HeadersExchange", "Ledger", "MessageStore", "Pump", "Queue", "TopicExchange", "TopicNode", "Turn", "VHost"),
-    "VHosts",
+    *("HeadersExchange", "Ledger", "MessageStore", "Pump", "Queue", "TopicExchange", "TrieNode", "Turn", "VHost"),
+    *("VHosts", "Rulebook", "Transaction", "ConsistentHashExchange", "HashBuckets", "HashRing"),
 }
 """What a loaded shard must consist of for the walk to have seen it all."""
 
@@ -66,6 +67,8 @@ def loaded(tmp_path: Path) -> Iterator[LoadedShard]:
 
 def load(world: LoadedShard) -> None:
     """Everything issue and design name: connections, channels, consumers, unacknowledged, bindings of every type, …"""
+    policies = tuple(Policy(f"p{number}", f"^q{number}$", {"max-length": 1000}) for number in range(5))
+    assert not any(world.vhost.change_rules(Rules(policies, policies), world.now))
     for number in range(5):
         client = world.connect()
         for channel in range(1, 4):
@@ -76,6 +79,11 @@ def load(world: LoadedShard) -> None:
         client.ask(commands.Exchange.Bind(destination="x.fanout", source="x.topic", routing_key="to.#"))
         queue = f"q{number}"
         client.ask(commands.Queue.Declare(queue=queue, durable=True))
+        for kind in ("jump", "ring"):
+            hashing = commands.Exchange.Declare(exchange=f"x.{kind}", exchange_type="x-consistent-hash")
+            hashing.arguments = {"x-algorithm": kind}
+            client.ask(hashing)
+            client.ask(commands.Queue.Bind(queue=queue, exchange=f"x.{kind}", routing_key="3"))
         client.ask(commands.Queue.Declare(queue=f"exclusive{number}", exclusive=True))
         for kind in ("direct", "fanout", "topic", "headers"):
             arguments: dict[str, Any] = {"x-match": "any", "number": number} if kind == "headers" else {}
@@ -85,6 +93,9 @@ def load(world: LoadedShard) -> None:
         for body in range(30):
             client.publish("", queue, b"%d" % body, persistent=True)
             client.publish("x.topic", f"a.{number}.b", b"x")
+        client.replies()
+        begin_transaction(client.open(4), queue)
+        client.consume("amq.rabbitmq.reply-to", channel=4)
         client.say(commands.Basic.Qos(prefetch_count=10))
         client.say(commands.Basic.Consume(queue=queue, consumer_tag="some"), 1)
         client.say(commands.Basic.Consume(queue=queue, no_ack=True, consumer_tag="others"), 2)
@@ -92,6 +103,15 @@ def load(world: LoadedShard) -> None:
         client.say(commands.Basic.Nack(delivery_tag=3, requeue=True), 1)
         client.say(commands.Basic.Get(queue=queue), 3)
         client.replies()
+
+
+def begin_transaction(client: Client, queue: str) -> None:
+    """On channel 4, with something to publish and to settle."""
+    client.ask(commands.Tx.Select(), 4)
+    for tag in (1, 2):
+        client.publish("", queue, b"uncommitted", channel=4)
+        client.get(queue, acks=True, channel=4)
+        client.ack(tag, channel=4)
 
 
 def test_the_cascade_reaches_every_growing_collection_of_a_loaded_shard(loaded: LoadedShard) -> None:

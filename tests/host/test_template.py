@@ -25,6 +25,7 @@ from ipc.messages.commands import (
     OpenVHost,
     Permissions,
     PermissionsChanged,
+    RulesChanged,
     SpawnShard,
     Start,
 )
@@ -41,6 +42,7 @@ from ipc.messages.reports import (
     VHostFailed,
     VHostOpened,
 )
+from ipc.messages.rules import Policy, Rules
 from ipc.settings import MainSettings, Settings
 from ipc.wire.amqp import methods
 from tests.protocols.conversation import EVERYTHING, Content, content, parse
@@ -264,6 +266,33 @@ async def test_changed_permissions_reach_clients_that_are_connected(tmp_path: Pa
 
         await client.say(commands.Queue.Declare(queue="yours"))
         assert (await client.hear(commands.Channel.Close)).reply_code == 403
+
+
+async def test_changed_rules_reach_queues_that_are_there_and_clients_that_come(tmp_path: Path) -> None:
+    async with template() as forks:
+        shard = await forks.spawn(0)
+        await shard.start(tmp_path, "/")
+        client = await shard.adopt()
+        await client.say(commands.Channel.Open(), commands.Confirm.Select(), commands.Queue.Declare(queue="jobs"))
+        await client.hear(commands.Queue.DeclareOk)
+
+        full = Policy("full", "^jobs$", {"max-length": 0, "overflow": "reject-publish"})
+        await shard.link.send(RulesChanged("/", Rules((full,), connections_max=1, queues_max=1)))
+        await shard.link.send(RulesChanged("unknown", Rules((full,))))
+        stranger = await shard.adopt()
+
+        close = await stranger.hear(commands.Connection.Close)
+        assert (close.reply_code, close.class_id, close.method_id) == (530, 10, 40)
+        assert close.reply_text.endswith("refused for user 'guest': connection limit (1) is reached")
+        await stranger.stream.send_all(methods.frame(0, commands.Connection.CloseOk()))
+        assert await stranger.stream.receive_some() == b""
+        await client.stream.send_all(content("", "jobs", b"one too many"))
+        await client.hear(commands.Basic.Nack)
+        await client.say(commands.Queue.Declare(queue="more"))
+        assert (await client.hear(commands.Channel.Close)).reply_code == 406
+
+        await shard.link.send(RulesChanged("/", Rules()))
+        await (await shard.adopt()).hear(commands.Connection.OpenOk)
 
 
 async def test_a_vhost_that_cannot_be_opened_is_reported_and_the_shard_lives(tmp_path: Path) -> None:

@@ -80,9 +80,15 @@ class Eater(Consumer):
     """Takes up to `appetite` messages at a time and remembers them until they are settled or given back."""
 
     def __init__(
-        self, queue: Queue, tag: str = "eater", *, appetite: int = 1 << 30, is_exclusive: bool = False
+        self,
+        queue: Queue,
+        tag: str = "eater",
+        *,
+        appetite: int = 1 << 30,
+        is_exclusive: bool = False,
+        priority: int = 0,
     ) -> None:
-        super().__init__(queue, tag, is_exclusive=is_exclusive)
+        super().__init__(queue, tag, is_exclusive=is_exclusive, priority=priority)
         self.appetite = appetite
         self.bodies: list[bytes] = []
         self.redelivered: list[bool] = []

@@ -44,6 +44,7 @@ class World:
         """`shard`: anything with a turn, files and vhosts of its own to use instead of new ones."""
         self.now = 1_000_000
         self.turn = shard.turn if shard else Turn(syncs=syncs)
+        self.turn.now = self.now
         self.files = shard.files if shard else files or DiskFiles(64)
         self.settings = settings or ConnectionSettings()
         names = count(1)
@@ -106,6 +107,7 @@ class World:
     def advance(self, milliseconds: int) -> None:
         """Let time pass, and every connection do what is due."""
         self.now += milliseconds
+        self.turn.now = self.now
         for client in self.clients:
             client.connection.tick(self.now)
         self.finish_turn()
@@ -145,6 +147,7 @@ class Client:
         *,
         vhost: VHost | None = None,
         user: str = "guest",
+        tags: tuple[str, ...] = (),
         permissions: Permissions = EVERYTHING,
         frame_max: int = 131072,
         heartbeat: int = 0,
@@ -157,7 +160,7 @@ class Client:
         facts = NegotiatedClient(
             name=f"127.0.0.1:{len(world.clients) + 40000} -> 127.0.0.1:5672",
             user=user,
-            tags=(),
+            tags=tags,
             vhost=owner.name,
             permissions=permissions,
             frame_max=frame_max,
@@ -268,6 +271,7 @@ class Client:
         channel: int = 1,
         persistent: bool = False,
         mandatory: bool = False,
+        immediate: bool = False,
         properties: commands.Basic.Properties | None = None,
     ) -> None:
         self.send(
@@ -277,6 +281,7 @@ class Client:
                 body,
                 channel=channel,
                 mandatory=mandatory,
+                immediate=immediate,
                 properties=properties or commands.Basic.Properties(delivery_mode=2 if persistent else None),
                 frame_max=self.frame_max,
             )
@@ -355,11 +360,14 @@ def content(
     *,
     channel: int = 1,
     mandatory: bool = False,
+    immediate: bool = False,
     properties: commands.Basic.Properties | None = None,
     frame_max: int = 131072,
 ) -> bytes:
     """All frames of one `basic.publish`."""
-    method = commands.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+    method = commands.Basic.Publish(
+        exchange=exchange, routing_key=routing_key, mandatory=mandatory, immediate=immediate
+    )
     marshalled = (properties or commands.Basic.Properties()).marshal()
     header = b"\x00\x3c\x00\x00" + len(body).to_bytes(8, "big") + marshalled
     data = methods.frame(channel, method) + frames.pack(frames.HEADER, channel, header)

@@ -7,7 +7,7 @@ from pamqp import commands
 
 from ipc.errors import ConnectionRefusal, ReplyCode
 from ipc.wire.amqp import frames, methods
-from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, ConnectionState
+from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, LOW_ON_DISK, ConnectionState
 from tests.protocols.conversation import Client, World, content
 from tests.simulation.simulated_files import SimulatedFiles
 
@@ -74,6 +74,7 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "connection.open": (methods.frame(0, commands.Connection.Open("/")), 503),
     "connection.tune-ok": (methods.frame(0, commands.Connection.TuneOk(0, 0, 0)), 503),
     "connection.close-ok nobody waits for": (close_ok(), 503),
+    "a method only a broker says": (methods.frame(1, commands.Basic.GetEmpty()), 503),
     "a header without a publish": (HEADER_OF_FIVE, 505),
     "a body without a header": (PUBLISH + frames.pack(frames.BODY, 1, b"dig"), 505),
     "a body without anything": (frames.pack(frames.BODY, 1, b"dig"), 505),
@@ -87,15 +88,9 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "a header on an unknown channel": (frames.pack(frames.HEADER, 7, HEADER_OF_FIVE[7:-1]), 504),
     "a method on channel 0": (methods.frame(0, commands.Basic.Get(queue="jobs")), 504),
     "channel.close on an unknown channel": (methods.frame(7, commands.Channel.Close(200, "", 0, 0)), 504),
-    # what may not be, or does not exist: 530, 540
-    "an empty name where no queue was declared": (
-        methods.frame(2, commands.Channel.Open()) + methods.frame(2, commands.Basic.Get(queue="")),
-        530,
-    ),
+    # what does not exist: 540
     "an unknown method": (raw_method(60 << 16 | 999), 540),
     "an unknown class": (raw_method(99 << 16 | 10), 540),
-    "a method only a broker says": (methods.frame(1, commands.Basic.GetEmpty()), 540),
-    "transactions": (methods.frame(1, commands.Tx.Select()), 540),
 }
 
 
@@ -281,6 +276,66 @@ def test_a_client_may_be_closed_while_it_waits(world: World, client: Client) -> 
 
     assert client.refusal() == ("connection", 320)
     assert client.connection.state is ConnectionState.CLOSED
+
+
+@pytest.fixture
+def full(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world whose file system takes nothing any more."""
+    files = SimulatedFiles()
+    world = World(tmp_path_factory.mktemp("full"), files=files)
+    world.client().open().declare("jobs")
+    files.refuse_everything()
+    world.client().open().publish("", "jobs", b"the last one")
+    assert world.turn.is_storage_blocked
+    return world
+
+
+def accept_again(world: World) -> None:
+    assert isinstance(world.files, SimulatedFiles)
+    world.files.accept_everything()
+    world.retry_storage()
+
+
+def test_a_publisher_is_told_that_it_is_blocked_and_when_it_no_longer_is(full: World) -> None:
+    publisher = full.client(capabilities=frozenset({"connection.blocked"})).open()
+
+    publisher.publish("", "jobs", b"dig")
+    (blocked,) = publisher.replies()
+    accept_again(full)
+    (unblocked,) = publisher.replies()
+
+    assert isinstance(blocked, commands.Connection.Blocked)
+    assert blocked.reason == LOW_ON_DISK
+    assert isinstance(unblocked, commands.Connection.Unblocked)
+    assert publisher.drain("jobs") == [b"the last one", b"dig"]
+
+
+def test_who_does_not_publish_or_cannot_hear_of_it_is_not_told(full: World) -> None:
+    consumer = full.client(capabilities=frozenset({"connection.blocked"})).open()
+    publisher = full.client().open()
+
+    consumer.declare("jobs", passive=True)
+    publisher.publish("", "jobs", b"dig")
+    accept_again(full)
+
+    assert consumer.replies() == publisher.replies() == []
+
+
+def test_a_client_that_was_blocked_and_closed_hears_nothing_after_its_close(full: World) -> None:
+    publisher = full.client(capabilities=frozenset({"connection.blocked"})).open()
+    publisher.publish("", "jobs", b"dig")
+    publisher.connection.close(ConnectionRefusal(ReplyCode.CONNECTION_FORCED, "go"), full.now)
+
+    accept_again(full)
+
+    assert [reply.name for reply in publisher.replies()] == ["Connection.Blocked", "Connection.Close"]
+
+
+def test_a_secret_may_be_updated_by_users_whose_secrets_do_not_expire(client: Client) -> None:
+    reply = client.ask(commands.Connection.UpdateSecret("another", "the old one expires"), 0)
+
+    assert isinstance(reply, commands.Connection.UpdateSecretOk)
+    assert client.declare("jobs", passive=True).queue == "jobs"
 
 
 def test_a_refused_client_does_not_wait_for_the_file_system(

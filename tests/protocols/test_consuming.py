@@ -414,3 +414,21 @@ def test_a_client_that_gets_and_does_not_read_is_no_longer_listened_to(
     *messages, empty = slow.replies()
     assert [len(message.body) for message in messages] == [500_000] * 10
     assert isinstance(empty, commands.Basic.GetEmpty)
+
+
+def test_a_consumer_of_higher_priority_gets_messages_first(world: World) -> None:
+    low, high = world.client().open(), world.client().open()
+    low.declare("jobs")
+    low.consume("jobs", tag="low")
+    high.ask(commands.Basic.Consume(queue="jobs", consumer_tag="high", no_ack=True, arguments={"x-priority": 10}))
+    low.publish("", "jobs", b"a")
+
+    assert (low.bodies(), high.bodies()) == ([], [b"a"])
+
+
+def test_a_priority_that_is_no_number_is_refused(world: World) -> None:
+    client = world.client().open()
+    client.declare("jobs")
+    client.say(commands.Basic.Consume(queue="jobs", arguments={"x-priority": "high"}))
+
+    assert client.refusal() == ("channel", 406)

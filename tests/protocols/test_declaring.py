@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pamqp import commands
 
 from ipc.messages.commands import Permissions
-from tests.protocols.conversation import Client, World
+from tests.protocols.conversation import EVERYTHING, Client, World
 
 
 @pytest.fixture
@@ -46,9 +47,9 @@ def test_a_queue_without_a_name_gets_one_and_is_meant_by_an_empty_name(client: C
 
 
 def test_an_empty_name_means_nothing_before_a_declaration(client: Client) -> None:
-    client.say(commands.Basic.Get(queue=""))
+    reply = client.ask(commands.Basic.Get(queue=""))
 
-    assert client.refusal() == ("connection", 530)
+    assert reply.reply_text == "NOT_FOUND - no previously declared queue"
 
 
 def test_an_empty_key_beside_an_empty_queue_name_is_the_queues_name(client: Client) -> None:
@@ -198,10 +199,13 @@ def test_an_unknown_exchange_type_is_an_invalid_command(client: Client) -> None:
     assert client.refusal() == ("connection", 503)
 
 
-def test_the_default_exchange_cannot_be_declared(client: Client) -> None:
-    client.say(exchange(""))
+@pytest.mark.parametrize("passive", [True, False])
+def test_the_default_exchange_cannot_be_declared(client: Client, passive: bool) -> None:
+    method = exchange("")
+    method.passive = passive
+    reply = client.ask(method)
 
-    assert client.refusal() == ("connection", 530)
+    assert reply.reply_text == "ACCESS_REFUSED - operation not permitted on the default exchange"
 
 
 @pytest.mark.parametrize("name", ["", "amq.direct"])
@@ -325,13 +329,12 @@ REFUSED: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("right", "method"), REFUSED, ids=lambda one: one if isinstance(one, str) else one.name)
 def test_without_the_right_a_method_is_refused_and_with_it_alone_not(world: World, right: str, method: Any) -> None:
     world.client().open().declare("jobs")
-    rights = {"configure": ".*", "write": ".*", "read": ".*"}
 
-    lacking = world.client(user="ann", permissions=Permissions(**{**rights, right: ""})).open()
+    lacking = world.client(user="ann", permissions=replace(EVERYTHING, **{right: ""})).open()
     lacking.say(method)
     assert lacking.refusal() == ("channel", 403)
 
-    allowed = world.client(user="bob", permissions=Permissions(**rights)).open()
+    allowed = world.client(user="bob", permissions=EVERYTHING).open()
     allowed.say(method)
     assert not any(isinstance(reply, commands.Channel.Close) for reply in allowed.replies())
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pamqp import commands
 
-from ipc.limits import LARGE_BODY_BYTES, RECEIVE_BYTES_PER_TURN, ROUTES_CACHED_MAX
+from ipc.limits import LARGE_BODY_BYTES, RECEIVE_BYTES_PER_TURN, ROUTES_CACHED_MAX, UNCOMMITTED_BYTES_MAX
 from ipc.settings import ConnectionSettings
 from ipc.wire.amqp import frames, methods
 from shards.protocols.amqp.connection import ConnectionState
@@ -74,6 +74,7 @@ def assert_little_is_kept(client: Client) -> None:
     assert len(connection.outbox.buffer) <= 2 * (OUTBOX_HIGH + LARGE_BODY_BYTES) + RECEIVE_BYTES_PER_TURN
     assert len(connection.routes) <= ROUTES_CACHED_MAX
     assert len(connection.channels) <= connection.channel_max
+    assert connection.uncommitted_bytes <= UNCOMMITTED_BYTES_MAX
     for channel in connection.channels.values():
         assert channel.content is None or len(channel.content.body) <= MESSAGE_MAX
         assert len(channel.sources) <= len(channel.consumers) + len(channel.ledger)
@@ -124,6 +125,7 @@ texts = st.one_of(
     st.sampled_from(
         ["", "shared", "mine", "amq.topic", "amq.fanout", "amq.headers", "amq.direct", "news", "queue", "nowhere"]
     ),
+    st.sampled_from(["amq.rabbitmq.reply-to", "amq.rabbitmq.reply-to.name-1", "amq.direct.reply-to"]),
     st.sampled_from(["fanout", "topic", "headers", "#.*.#", "x" * 255, "\x00", "\n", "ß", "amq.gen-name-3"]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
 )
@@ -143,7 +145,7 @@ values: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 tables = st.dictionaries(
-    st.sampled_from(["x-match", "x-max-length", "a", "alternate-exchange", ""]), values, max_size=3
+    st.sampled_from(["x-match", "x-max-length", "a", "alternate-exchange", "CC", "BCC", ""]), values, max_size=3
 )
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "bit": st.sampled_from([False, False, True]),
@@ -168,7 +170,13 @@ def wishes(draw: st.DrawFn) -> bytes:
     data = methods.frame(channel, method)
     if kind is commands.Basic.Publish and draw(st.integers(0, 9)):
         body = bytes(draw(st.sampled_from([0, 1, 5000])))
-        properties = commands.Basic.Properties(headers=draw(st.one_of(st.none(), tables)), delivery_mode=draw(modes))
+        properties = commands.Basic.Properties(
+            headers=draw(st.one_of(st.none(), tables)),
+            delivery_mode=draw(modes),
+            reply_to=draw(st.sampled_from([None, None, "amq.rabbitmq.reply-to"])),
+            expiration=draw(st.sampled_from([None, None, "0", "60000", "soon"])),
+            user_id=draw(st.sampled_from([None, None, "guest", "root"])),
+        )
         whole = content("", "", body, channel=channel, properties=properties, frame_max=FRAME_MAX)
         data += whole[len(methods.frame(channel, commands.Basic.Publish())) :]
     return data
@@ -179,7 +187,7 @@ EVERY_METHOD: list[type[methods.Method]] = [commands.INDEX_MAPPING[index] for in
 OF_CLIENTS = [
     kind
     for kind in EVERY_METHOD
-    if kind.__qualname__.split(".")[0] in ("Queue", "Exchange", "Basic", "Confirm", "Channel")
+    if kind.__qualname__.split(".")[0] in ("Queue", "Exchange", "Basic", "Confirm", "Channel", "Tx")
     and not kind.__qualname__.endswith(("Ok", "Empty", "Deliver", "Return", "Close"))
 ]
 LIKELY = [*OF_CLIENTS, *OF_CLIENTS, *OF_CLIENTS, *[commands.Basic.Publish] * 15, *EVERY_METHOD]

@@ -58,6 +58,8 @@ properties = st.sampled_from(
         commands.Basic.Properties(delivery_mode=2),
         commands.Basic.Properties(priority=3, headers={"for": "jobs"}),
         commands.Basic.Properties(delivery_mode=2, content_type="text/plain", message_id="7", app_id="tests"),
+        commands.Basic.Properties(delivery_mode=2, expiration="60000", user_id="guest"),
+        commands.Basic.Properties(headers={"CC": ["more", "jobs"], "BCC": ["gone"]}),
     ]
 )
 sizes = st.sampled_from([0, 1, 16, 100, FRAME_MAX - 8, FRAME_MAX - 7, 9000])
@@ -104,6 +106,9 @@ changes = st.sampled_from(
         consuming(commands.Basic.Get(queue="lasting")),
         consuming(commands.Basic.Get(queue="gone", no_ack=True)),
         consuming(commands.Basic.Cancel("acking")),
+        consuming(commands.Basic.Recover(False)),
+        consuming(commands.Tx.Select()),
+        consuming(commands.Tx.Rollback()),
         consuming(commands.Basic.Consume(queue="jobs", consumer_tag="acking")),
         consuming(commands.Channel.Close(200, "", 0, 0)),
         consuming(commands.Channel.Open()),

@@ -43,6 +43,17 @@ class LedgerMachine(RuleBasedStateMachine):
         if taken is not None:
             assert flat(taken) == [expected]
 
+    @rule(data=st.data(), multiple=st.booleans())
+    def look(self, data: st.DataObject, multiple: bool) -> None:
+        tag = data.draw(st.integers(0, self.tag_next + 1))
+        tags = self.ledger.tags(tag, multiple=multiple)
+        if tag not in self.model and not (multiple and tag == 0):
+            assert tags is None
+            return
+        assert list(tags or ()) == [
+            each for each in self.model if each == tag or (multiple and (tag == 0 or each < tag))
+        ]
+
     @rule(data=st.data())
     def settle_one_that_is_there(self, data: st.DataObject) -> None:
         if self.model:

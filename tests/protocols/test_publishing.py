@@ -182,10 +182,69 @@ def test_a_message_larger_than_allowed_is_refused_before_its_body_comes(world: W
     assert client.open().drain("jobs") == [body_of(1000)] * is_known_route
 
 
-def test_immediate_is_not_implemented(client: Client) -> None:
-    client.say(commands.Basic.Publish(routing_key="jobs", immediate=True))
+@pytest.mark.parametrize("size_bytes", [0, 5, LARGE_BODY_BYTES])
+def test_an_immediate_message_comes_back_where_nobody_waits_for_it(client: Client, size_bytes: int) -> None:
+    for _ in range(2):
+        client.publish("", "jobs", body_of(size_bytes), immediate=True)
 
-    assert client.refusal() == ("connection", 540)
+        (message,) = client.replies()
+        assert isinstance(message.method, commands.Basic.Return)
+        assert (message.method.reply_code, message.method.reply_text) == (313, "NO_CONSUMERS")
+        assert message.body == body_of(size_bytes)
+    assert client.drain("jobs") == []
+
+
+def test_an_immediate_message_reaches_a_consumer_with_room(world: World, client: Client) -> None:
+    consumer = world.client().open()
+    consumer.prefetch(2)
+    consumer.consume("jobs", acks=True)
+
+    client.send(b"".join(content("", "jobs", b"%d" % number, immediate=True) for number in range(3)))
+
+    assert consumer.bodies() == [b"0", b"1"]
+    (message,) = client.replies()
+    assert (message.method.reply_code, message.body) == (313, b"2")
+    consumer.ack(1)
+    client.publish("", "jobs", b"3", immediate=True)
+    assert consumer.bodies() == [b"3"]
+    assert client.replies() == []
+
+
+def test_an_immediate_message_does_not_wait_for_a_consumer_that_is_not_the_active_one(
+    world: World, client: Client
+) -> None:
+    client.declare("single", arguments={"x-single-active-consumer": True})
+    active, spare = world.client().open(), world.client().open()
+    active.prefetch(1)
+    active.consume("single", acks=True)
+    spare.consume("single", acks=True)
+
+    for body in (b"first", b"second"):
+        client.publish("", "single", body, immediate=True)
+
+    assert active.bodies() == [b"first"]
+    assert [message.body for message in client.replies()] == [b"second"]
+    assert spare.replies() == []
+
+
+def test_of_several_queues_those_with_a_consumer_get_an_immediate_message(world: World, client: Client) -> None:
+    client.declare("more")
+    for queue in ("jobs", "more"):
+        client.bind("amq.fanout", queue)
+    consumer = world.client().open()
+    consumer.consume("more")
+
+    client.publish("amq.fanout", "", b"dig", immediate=True)
+
+    assert consumer.bodies() == [b"dig"]
+    assert client.drain("jobs") == []
+
+
+def test_an_immediate_message_without_a_queue_comes_back_for_the_stronger_reason(client: Client) -> None:
+    client.publish("", "nowhere", b"dig", immediate=True)
+    client.publish("", "nowhere", b"dig", immediate=True, mandatory=True)
+
+    assert [message.method.reply_code for message in client.replies()] == [313, 312]
 
 
 def test_a_body_may_come_in_frames_of_any_size(client: Client) -> None:

@@ -3,6 +3,8 @@
 import pytest
 from pamqp import commands
 
+from ipc.limits import LARGE_BODY_BYTES
+from ipc.settings import ConnectionSettings
 from tests.protocols.conversation import Client, World
 
 
@@ -119,6 +121,54 @@ def test_recover_takes_everything_back(client: Client, left: Client) -> None:
     assert isinstance(client.ask(commands.Basic.Recover(requeue=True)), commands.Basic.RecoverOk)
 
     assert left.drain("jobs") == [b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("size_bytes", [1, LARGE_BODY_BYTES])
+def test_recover_without_requeue_delivers_again_to_the_same_consumers(world: World, size_bytes: int) -> None:
+    client, other = world.client().open(), world.client().open()
+    client.declare("jobs")
+    for consumer, tag in ((client, "one"), (client, "two"), (other, "three")):
+        consumer.consume("jobs", tag=tag, acks=True)
+    for number in range(6):
+        client.publish("", "jobs", bytes((number,)) * size_bytes)
+    before = [(message.method.consumer_tag, message.body) for message in client.deliveries()]
+    assert len(other.bodies()) == 2
+
+    client.say(commands.Basic.Recover(requeue=False))
+
+    again = client.deliveries()
+    assert sorted((message.method.consumer_tag, message.body) for message in again) == sorted(before)
+    assert [(message.method.delivery_tag, message.method.redelivered) for message in again] == [
+        (tag, True) for tag in range(len(before) + 1, 2 * len(before) + 1)
+    ]
+    assert other.replies() == []
+    client.ack(0, multiple=True)
+    assert world.vhost.queue("jobs").unacknowledged_count == 2
+
+
+def test_recover_without_requeue_gives_back_what_belongs_to_no_consumer_any_more(client: Client, left: Client) -> None:
+    assert isinstance(client.ask(commands.Basic.Recover(requeue=False)), commands.Basic.RecoverOk)
+
+    assert left.drain("jobs") == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_recover_without_requeue_sends_at_once_what_a_client_may_have_unread_and_the_rest_later(world: World) -> None:
+    world.settings = ConnectionSettings(outbox_bytes_high=1000, outbox_bytes_low=0)
+    slow = world.client().open()
+    slow.declare("jobs")
+    slow.consume("jobs", acks=True)
+    for number in range(20):
+        slow.publish("", "jobs", bytes((number,)) * 500)
+    assert len(slow.bodies()) == 20
+    slow.reads = False
+
+    slow.say(commands.Basic.Recover(requeue=False))
+
+    assert len(slow.connection.outbox.buffer) < 2000
+    slow.reads = True
+    world.finish_turn()
+    assert [body[0] for body in slow.bodies()] == list(range(20))
+    assert len(slow.connection.channels[1].ledger) == 20
 
 
 @pytest.mark.filterwarnings("ignore:This command is deprecated")

@@ -6,6 +6,7 @@ table that was not walked first: the walk is iterative, allocates nothing per fi
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pamqp import decode
@@ -62,6 +63,35 @@ def decode_fields(buffer: Buffer, start: int, end: int) -> dict[str, Any]:
         return _table(buffer, start, end)
     except (ValueError, OverflowError, OSError, ArithmeticError) as fault:
         raise SyntaxRefused("a value in a field table cannot be read") from fault
+
+
+def raw_fields(buffer: Buffer, start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """Name, and where kind and value begin and end, of each field of a checked table with its length prefix."""
+    position = start + _LENGTH.size
+    limit = table_end(buffer, start, end)
+    while position < limit:
+        kind_at = position + 1 + buffer[position]
+        name = str(buffer[position + 1 : kind_at], "utf-8", "replace")
+        position = _value_end(buffer, kind_at)
+        yield name, kind_at, position
+
+
+def raw_elements(buffer: Buffer, start: int) -> Iterator[tuple[int, int]]:
+    """Where kind and value of each element begin and end, of a checked array with its length prefix."""
+    position = start + _LENGTH.size
+    limit = position + _LENGTH.unpack_from(buffer, start)[0]
+    while position < limit:
+        end = _value_end(buffer, position)
+        yield position, end
+        position = end
+
+
+def _value_end(buffer: Buffer, kind_at: int) -> int:
+    kind = buffer[kind_at]
+    start = kind_at + 1
+    if kind in _MEASURED:
+        return int(start + _LENGTH.size + _LENGTH.unpack_from(buffer, start)[0])
+    return start + _SIZES[kind]
 
 
 def _check_fields(buffer: Buffer, start: int, end: int) -> None:

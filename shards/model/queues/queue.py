@@ -1,5 +1,6 @@
 """A queue: messages in its store, consumers in a ring, and the delivery loop that brings both together."""
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -9,7 +10,11 @@ from ipc.limits import DELIVERY_RUN_MAX
 from shards.compaction.compactable import Compactable
 from shards.model.bindings import Arguments, Binding
 from shards.model.consumers import Consumer
+from shards.model.dead_letters import DELIVERY_LIMIT, MAXLEN, REJECTED
+from shards.model.queues.terms import PLAIN, REJECT_PUBLISH_DLX, Terms
+from shards.model.queues.upkeep import Upkeep
 from shards.model.turn import Turn
+from shards.store import record
 from shards.store.message_store import MessageStore
 
 DELIVERIES_PER_TURN_MAX = 1024
@@ -17,6 +22,16 @@ DELIVERIES_PER_TURN_MAX = 1024
 
 GENERATED = "amq.gen-"
 """What the names begin with that the broker chooses."""
+
+
+class Keeper(Protocol):
+    """The vhost, as far as a queue needs it."""
+
+    def bury(self, queue: "Queue", message: record.Record, reason: str, now: int) -> None:
+        """Publish a message that leaves `queue` to its dead letter exchange."""
+
+    def delete_queue(self, queue: "Queue") -> int:
+        """The queue has expired."""
 
 
 class Owner(Protocol):
@@ -32,9 +47,15 @@ class Queue(Compactable):
     __slots__ = (
         "_consumers",
         "_inbound",
+        "_is_ranked",
+        "_keeper",
         "_open_store",
+        "_returns",
         "_turn",
+        "_upkeep",
+        "_used_at",
         "_waiting",
+        "appointment",
         "arguments",
         "had_consumer",
         "is_auto_delete",
@@ -45,8 +66,9 @@ class Queue(Compactable):
         "number",
         "owner",
         "store",
+        "terms",
     )
-    COLLECTIONS = ("_consumers", "_inbound", "_waiting")
+    COLLECTIONS = ("_consumers", "_inbound", "_returns", "_waiting")
 
     def __init__(
         self,
@@ -59,7 +81,10 @@ class Queue(Compactable):
         is_auto_delete: bool = False,
         owner: Owner | None = None,
         arguments: Arguments | None = None,
+        terms: Terms = PLAIN,
+        keeper: Keeper | None = None,
     ) -> None:
+        """`keeper` is needed by terms that expire the queue or dead-letter its messages."""
         self.name = name
         self.number = number
         self.is_durable = is_durable
@@ -75,6 +100,13 @@ class Queue(Compactable):
         self._consumers: dict[Consumer, None] | None = None
         self._waiting: deque[Consumer] | None = None
         self._inbound: dict[Binding, None] | None = None
+        self._is_ranked = False  # whether consumers differ in priority
+        self.appointment = 0
+        self.terms = terms
+        self._keeper = keeper
+        self._used_at = 0
+        self._returns: dict[int, int] | None = None  # how often messages came back, where that is limited
+        self._upkeep = self._make_upkeep() if terms != PLAIN else None
 
     # what stands in it ------------------------------------------------------------------------------------------------
 
@@ -90,14 +122,10 @@ class Queue(Compactable):
     def consumer_count(self) -> int:
         return len(self._consumers) if self._consumers else 0
 
-    def append(self, record: bytes) -> None:
-        """Take one message in, as `shards/store/record.py` lays it out."""
-        store = self.store
-        if store is None:
-            store = self.store = self._open_store(self)
-        store.append(record)
-        if not self.is_awake:
-            self._turn.wake(self)
+    def append(self, message: bytes, *, expires: bool = False) -> None:
+        """Take one message in, as `shards/store/record.py` lays it out; `expires`: it has an expiration of its own."""
+        self.open_run().append(message)
+        self.appended(expires=expires)
 
     def open_run(self) -> MessageStore:
         """The store, for a run of messages; followed by `appended`."""
@@ -106,25 +134,49 @@ class Queue(Compactable):
             store = self.store = self._open_store(self)
         return store
 
-    def appended(self) -> None:
+    def appended(self, *, expires: bool = False) -> None:
         """A run of messages has come into the store."""
+        if expires and self.store is not None:
+            self.store.has_expiring = True
         if not self.is_awake:
             self._turn.wake(self)
 
-    def append_large(self, parts: list[bytes | bytearray | memoryview], size_bytes: int) -> None:
+    def append_large(
+        self, parts: list[bytes | bytearray | memoryview], size_bytes: int, *, expires: bool = False
+    ) -> None:
         """The same for a record in pieces, which is never copied whole."""
-        store = self.store
-        if store is None:
-            store = self.store = self._open_store(self)
-        store.append_large(parts, size_bytes)
-        self._turn.wake(self)
+        self.open_run().append_large(parts, size_bytes)
+        self.appended(expires=expires)
 
     def requeue(self, positions: Iterable[int]) -> None:
-        if self.store is None:
+        """Messages come back; those that have come back too often already go another way."""
+        store = self.store
+        if store is None:
             return
+        exhausted: array[int] = array("Q")
         for position in positions:
-            self.store.requeue(position)
+            if self._may_return(position):
+                store.requeue(position)
+            else:
+                exhausted.append(position)
+        if exhausted:
+            self._discard(exhausted, DELIVERY_LIMIT)
         self._turn.wake(self)
+
+    @property
+    def returned_count(self) -> int:
+        """Messages that have come back and may do so a limited number of times."""
+        return len(self._returns or ())
+
+    def _may_return(self, position: int) -> bool:
+        """Whether it may come back once more."""
+        limit = self.terms.delivery_limit
+        if limit is None:
+            return True
+        if self._returns is None:
+            self._returns = {}
+        count = self._returns[position] = self._returns.get(position, 0) + 1
+        return count <= limit
 
     def purge(self) -> int:
         """Drop everything ready; how many it were. What is unacknowledged stays."""
@@ -147,6 +199,7 @@ class Queue(Compactable):
             self._consumers = {}
             self._waiting = deque()
         self._consumers[consumer] = None
+        self._is_ranked = self._is_ranked or consumer.priority != 0
         self.had_consumer = True
         self.offer(consumer)
 
@@ -159,6 +212,15 @@ class Queue(Compactable):
             consumer.is_waiting = False
         if not self._consumers:
             self._consumers = self._waiting = None
+            self._is_ranked = False
+            self.used(self._turn.now)
+        elif self.terms.is_single_active:
+            self.offer(next(iter(self._consumers)))
+
+    @property
+    def active_consumer(self) -> Consumer | None:
+        """The only one served where there may be one only: who came first of those who are there."""
+        return next(iter(self._consumers), None) if self._consumers else None
 
     @property
     def is_abandoned(self) -> bool:
@@ -169,6 +231,8 @@ class Queue(Compactable):
         """This consumer may have room again: let it wait for messages."""
         if self._consumers is None or self._waiting is None or consumer not in self._consumers:
             return
+        if self.terms.is_single_active and consumer is not self.active_consumer:
+            return
         if not consumer.is_waiting:
             consumer.is_waiting = True
             self._waiting.append(consumer)
@@ -176,28 +240,146 @@ class Queue(Compactable):
             self._turn.wake(self)
 
     def deliver(self, now: int) -> bool:
+        if self._upkeep is None:
+            if self.store is None or not self.store.has_expiring:
+                return self._hand_out()
+            self._upkeep = self._make_upkeep()
+        return self._deliver_on_terms(self._upkeep, now)
+
+    def _deliver_on_terms(self, upkeep: Upkeep, now: int) -> bool:
+        has_more = False
+        if self.store is not None:
+            has_more = upkeep.before_delivery(self.store, now)
+        has_more = self._hand_out() or has_more
+        if self.store is not None:
+            has_more = upkeep.after_delivery(self.store, now) or has_more
+        self._make_appointment(upkeep)
+        return has_more
+
+    def _hand_out(self) -> bool:
         store = self.store
         waiting = self._waiting
         left = DELIVERIES_PER_TURN_MAX
         while waiting and store is not None and store.ready_count and not self.is_deleted:
             if left <= 0:
                 return True
-            consumer = waiting[0]
+            consumer = waiting[0] if not self._is_ranked else max(waiting, key=lambda waiter: waiter.priority)
             room = consumer.room()
-            taken = consumer.take(min(room, self._share(len(waiting)), left)) if room > 0 else 0
+            taken = consumer.take(min(room, self._share(consumer), left)) if room > 0 else 0
             left -= taken
+            waiting.remove(consumer)
             if taken:
-                waiting.rotate(-1)
+                waiting.append(consumer)
             else:
-                waiting.popleft()
                 consumer.is_waiting = False
         return False
 
-    def _share(self, takers: int) -> int:
+    def _share(self, consumer: Consumer) -> int:
         """One by one in turn while few are ready, in runs when many are: fair to each, cheap for all."""
+        takers = len(self._waiting or ())
+        if self._is_ranked:
+            takers = sum(waiter.priority == consumer.priority for waiter in self._waiting or ())
         if takers == 1:
             return DELIVERIES_PER_TURN_MAX
         return max(1, min(self.ready_count // takers, DELIVERY_RUN_MAX))
+
+    # its terms --------------------------------------------------------------------------------------------------------
+
+    def _make_upkeep(self) -> Upkeep:
+        return Upkeep(self.terms, self._bury, lambda positions: self._turn.bury(self, positions))
+
+    def used(self, now: int) -> None:
+        """Somebody declared it or got something from it: its own expiry begins anew."""
+        self._used_at = now
+        if self.terms.expires is not None and self._upkeep is not None:
+            self._make_appointment(self._upkeep)
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether any number of messages may be appended without asking about each."""
+        return not self.terms.rejects
+
+    def is_full(self, now: int) -> bool:
+        """Whether the next message is to be refused; who waits for messages gets those that stand in its way first."""
+        if not self.terms.rejects or not self._is_at_limit():
+            return False
+        if self._waiting:
+            self.deliver(now)
+        return self._is_at_limit()
+
+    def _is_at_limit(self) -> bool:
+        return self._upkeep is not None and self._upkeep.is_at_limit(self.store)
+
+    def refuse(self, message: record.Record, now: int) -> None:
+        """A message there was no room for; it goes to the dead letter exchange where that is asked for."""
+        if self.terms.overflow == REJECT_PUBLISH_DLX and self.terms.dead_letter_exchange is not None:
+            self._bury(message, MAXLEN, now)
+
+    def change_terms(self, terms: Terms, now: int) -> None:
+        """Other policies hold: what is too much or too old by them goes in this turn."""
+        if terms == self.terms:
+            return
+        if terms.expires != self.terms.expires:
+            self._used_at = now
+        self.terms = terms
+        self._upkeep = self._make_upkeep() if terms != PLAIN else None
+        self._turn.agenda.clear(self)
+        self._turn.wake(self)
+
+    def asked(self, now: int) -> None:
+        """Somebody is about to get a message: what has expired by now is none."""
+        self.used(now)
+        if self.store is not None and self.store.has_expiring and self._upkeep is None:
+            self._upkeep = self._make_upkeep()
+        if self.store is not None and self._upkeep is not None:
+            self._upkeep.after_delivery(self.store, now)
+
+    def look_again(self, now: int) -> None:
+        """A message may have expired, or the queue itself."""
+        expires = self.terms.expires
+        if expires is not None and not self._consumers and self._used_at + expires <= now:
+            if self._keeper is not None:
+                self._keeper.delete_queue(self)
+            return
+        self._turn.wake(self)
+
+    def _make_appointment(self, upkeep: Upkeep) -> None:
+        due = upkeep.next_expiry(self.store) if self.store is not None else 0
+        if self.terms.expires is not None and not self._consumers:
+            own = self._used_at + self.terms.expires
+            due = min(due, own) if due else own
+        self._turn.agenda.set(self, due)
+
+    def settle(self, positions: "array[int]") -> None:
+        """Messages handed out are done with."""
+        store = self.store
+        if store is None:
+            return
+        store.settle_many(positions)
+        if self._returns:
+            for position in positions:
+                self._returns.pop(position, None)
+        self._turn.wake(self)
+
+    def reject(self, positions: "array[int]") -> None:
+        """A consumer wants none of these messages."""
+        self._discard(positions, REJECTED)
+
+    def _discard(self, positions: "array[int]", reason: str) -> None:
+        """Let messages go that were handed out, to the dead letter exchange where there is one."""
+        store = self.store
+        if store is None or self.terms.dead_letter_exchange is None:
+            self.settle(positions)
+            return
+        for position in positions:
+            span = store.read(position)
+            self._bury(record.decode(span.buffer, span.start), reason, self._turn.now)
+        self._turn.bury(self, positions)
+        self._turn.wake(self)
+
+    def _bury(self, message: record.Record, reason: str, now: int) -> None:
+        if self._keeper is not None:
+            self._keeper.bury(self, message, reason, now)
 
     # where it is bound ------------------------------------------------------------------------------------------------
 
@@ -224,6 +406,7 @@ class Queue(Compactable):
     def delete(self) -> None:
         """Messages and files are gone; whoever still holds a delivery may settle it into the void."""
         self.is_deleted = True
+        self._turn.agenda.clear(self)
         store, self.store = self.store, None
         if store is not None:
             try:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from shards.protocols.amqp.connection import Connection
     from shards.protocols.amqp.consuming import ChannelConsumer
     from shards.protocols.amqp.publishing import Content
+    from shards.protocols.amqp.transacting import Transaction
 
 _SOURCE_MAX: Final = 2**32 - 1  # what the ledger has room for; a client that polls gets there
 
@@ -49,8 +50,10 @@ class Channel(Compactable):
         "number",
         "prefetch",
         "prefetch_of_new_consumers",
+        "reply_consumer",
         "sources",
         "state",
+        "transaction",
     )
     COLLECTIONS = ("consumers", "sources")
 
@@ -66,11 +69,13 @@ class Channel(Compactable):
         self.sources: dict[int, Source] = {}
         self.ledger = Ledger()
         self.confirms: Confirms | None = None
+        self.transaction: Transaction | None = None
+        self.reply_consumer: ChannelConsumer | None = None  # gets answers to what names a pseudo-queue in `reply_to`
         self.content: Content | None = None
         self._source_next = 1
 
     def children(self) -> Iterable[Compactable]:
-        return (self.ledger,)
+        return (self.ledger,) if self.transaction is None else (self.ledger, self.transaction)
 
     def add_source(self, queue: Queue, consumer: "ChannelConsumer | None" = None) -> Source:
         number = self._source_next

@@ -11,13 +11,23 @@ from typing import Final
 from ipc.wire.amqp import frames
 from shards.model.turn import Turn
 
-_ACK: Final = struct.Struct(">HHQB")
+_SETTLE: Final = struct.Struct(">HHQB")  # class and method, delivery tag, flags
 
 
 class Confirms:
     """The confirm state of one channel; numbers count its publishes since `confirm.select`, from 1."""
 
-    __slots__ = ("_awaits_disk", "_channel", "_confirmed", "_is_listed", "_pending", "_published", "_turn", "_write")
+    __slots__ = (
+        "_awaits_disk",
+        "_channel",
+        "_confirmed",
+        "_is_listed",
+        "_pending",
+        "_published",
+        "_refused",
+        "_turn",
+        "_write",
+    )
 
     def __init__(self, channel: int, turn: Turn, write: Callable[[bytes], None]) -> None:
         self._channel = channel
@@ -25,6 +35,7 @@ class Confirms:
         self._write = write
         self._published = 0
         self._confirmed = 0
+        self._refused: list[int] = []  # numbers of publishes to be answered with basic.nack, in order
         self._awaits_disk = False
         self._is_listed = False
         self._pending: list[tuple[int, int]] = []  # (round, up to which publish), one an unfinished round: at most two
@@ -36,6 +47,11 @@ class Confirms:
         if not self._is_listed:
             self._is_listed = True
             self._turn.confirming.append(self)
+
+    def refused(self) -> None:
+        """One more message was not taken in, by one queue of those it leads to at least."""
+        self.published(1, awaits_disk=False)
+        self._refused.append(self._published)
 
     def written(self, turn: Turn) -> None:
         self._is_listed = False
@@ -58,13 +74,25 @@ class Confirms:
         return bool(self._pending)
 
     def _confirm(self, through: int) -> None:
+        refused, self._refused = self._refused, []
+        for number in refused:
+            if number > through:
+                self._refused.append(number)
+                continue
+            self._acknowledge(number - 1)
+            self._confirmed = number
+            self._write(frames.pack(frames.METHOD, self._channel, _SETTLE.pack(60, 120, number, 0)))
+        self._acknowledge(through)
+
+    def _acknowledge(self, through: int) -> None:
         count = through - self._confirmed
         if count:
             self._confirmed = through
-            self._write(frames.pack(frames.METHOD, self._channel, _ACK.pack(60, 80, through, count > 1)))
+            self._write(frames.pack(frames.METHOD, self._channel, _SETTLE.pack(60, 80, through, count > 1)))
 
     def close(self) -> None:
         self._pending = []
+        self._refused = []
         self._write = _nowhere
         self._turn.forget(self)
 

@@ -18,6 +18,7 @@ from ipc.errors import (
     ChannelError,
     ChannelRefusal,
     ConnectionRefusal,
+    NotFound,
     Refusal,
     ReplyCode,
     UnexpectedFrame,
@@ -47,6 +48,11 @@ CLOSE_OK_PATIENCE_MS: Final = 2_000
 _TICK_MS_MIN: Final = 1_000
 _PUBLISH: Final = b"\x00\x3c\x00\x28"
 _GET: Final = b"\x00\x3c\x00\x46"
+_COMMIT: Final = b"\x00\x5a\x00\x14"
+_STORING: Final = (_PUBLISH, _COMMIT)
+
+LOW_ON_DISK: Final = "low on disk"
+"""The reason in `connection.blocked`, in RabbitMQ's words."""
 
 
 class ConnectionState(Enum):
@@ -67,6 +73,7 @@ class Connection(Compactable):
         "_held",
         "_held_until",
         "_intake",
+        "_is_told_blocked",
         "_is_waiting",
         "_partial",
         "_received_at",
@@ -86,6 +93,7 @@ class Connection(Compactable):
         "settings",
         "state",
         "turn",
+        "uncommitted_bytes",
         "vhost",
     )
     COLLECTIONS = ("channels", "exclusive_queues")
@@ -101,7 +109,9 @@ class Connection(Compactable):
         *,
         message_bytes_max: int,
         now: int,
+        refusal: ConnectionRefusal | None = None,
     ) -> None:
+        """`refusal`: why this client is sent away instead of being let in."""
         self.client = client
         self.vhost = vhost
         self.access = access
@@ -120,9 +130,11 @@ class Connection(Compactable):
         self.publishes = False  # has done so at least once, and may be asked to wait for consumers
         self._intake = Intake(self)
         self._partial = client.unread
+        self.uncommitted_bytes = 0  # of messages in all its channels' transactions
         self._held: bytes | None = None  # a reply that waits for the disk
         self._held_until = 0  # the round that brings its change there
         self._is_waiting = False
+        self._is_told_blocked = False  # connection.blocked was sent, and must be taken back
         self._awaits_outbox = False
         self._answering = 0  # class and method of the frame at hand, named in a close
         self._heartbeat_ms = client.heartbeat_seconds * 1000
@@ -130,7 +142,11 @@ class Connection(Compactable):
         self._sent_at = now
         self._close_due = 0
         self._closing_because = ""
-        self.write(methods.frame(0, commands.Connection.OpenOk()))
+        if refusal is None:
+            self.write(methods.frame(0, commands.Connection.OpenOk()))
+        else:
+            self._answering = commands.Connection.Open.index
+            self._refuse(0, refusal, now)
 
     @property
     def name(self) -> str:
@@ -180,6 +196,7 @@ class Connection(Compactable):
     def resume(self, now: int) -> None:
         """Go on with input that was kept; what made it wait is over."""
         self._is_waiting = False
+        self._tell_unblocked()
         self._received_at = now  # nobody listened, so it was not the client who was silent
         kept = self._partial
         if kept:
@@ -191,14 +208,26 @@ class Connection(Compactable):
         if self.state is not ConnectionState.OPEN:
             return False
         method = bytes(view[frame.start : frame.start + len(_PUBLISH)]) if frame.kind == frames.METHOD else b""
-        if method == _PUBLISH and self.turn.is_storage_blocked:
+        if method in _STORING and self.turn.is_storage_blocked:
             self.turn.blocked[self] = None
+            self._tell_blocked()
         elif self.outbox.is_clogged or (method == _GET and self.outbox.room_bytes <= 0):
             self._awaits_outbox = True
         else:
             return False
         self._is_waiting = True
         return True
+
+    def _tell_blocked(self) -> None:
+        """As in RabbitMQ only who publishes hears of it, and who has said it can."""
+        if not self._is_told_blocked and "connection.blocked" in self.capabilities:
+            self._is_told_blocked = True
+            self.write(methods.frame(0, commands.Connection.Blocked(LOW_ON_DISK)))
+
+    def _tell_unblocked(self) -> None:
+        if self._is_told_blocked and not self.turn.is_storage_blocked:
+            self._is_told_blocked = False
+            self.write(methods.frame(0, commands.Connection.Unblocked()))
 
     def _take(self, view: memoryview, frame: frames.Frame, now: int) -> None:
         try:
@@ -248,7 +277,7 @@ class Connection(Compactable):
     def _do(self, channel: Channel, method: methods.Method) -> None:
         verb = VERBS.get(type(method))
         if verb is None:
-            raise ConnectionRefusal(ReplyCode.NOT_IMPLEMENTED, f"{method.name} is not supported")
+            raise ConnectionRefusal(ReplyCode.COMMAND_INVALID, "unimplemented method")
         changes = len(self.vhost.changes)
         reply = verb(channel, method)
         if reply is None:
@@ -271,8 +300,20 @@ class Connection(Compactable):
             self.turn.resumable.append(self)
         return False
 
+    def write_when_durable(self, reply: bytes) -> None:
+        """Reply once everything that was taken in so far is on disk, and go on reading only then."""
+        self._held = reply
+        self._is_waiting = True
+        self.turn.confirming.append(self)
+
     def written(self, turn: Turn) -> None:
-        """A connection awaits rounds only, not writes."""
+        """What the held reply promises has left the process."""
+        if self._held is None:
+            return
+        if turn.syncs:
+            self._held_until = turn.await_round(self)
+        else:
+            self.released(self._held_until)
 
     # channels ---------------------------------------------------------------------------------------------------------
 
@@ -317,13 +358,15 @@ class Connection(Compactable):
             stop(channel, consumer)
         if channel.confirms is not None:
             channel.confirms.close()
+        if channel.transaction is not None:
+            channel.transaction.rollback()
 
     def queue_name(self, channel: Channel, name: str) -> str:
-        """An empty name means the queue last declared on the channel; raises ConnectionRefusal when there is none."""
+        """An empty name means the queue last declared on the channel; raises NotFound (404) when there is none."""
         if name:
             return name
         if channel.last_queue is None:
-            raise ConnectionRefusal(ReplyCode.NOT_ALLOWED, "no previously declared queue on this channel")
+            raise NotFound("no previously declared queue")
         return channel.last_queue
 
     def queue_named(self, channel: Channel, name: str) -> Queue:
@@ -427,6 +470,10 @@ class Connection(Compactable):
             raise ConnectionRefusal(ReplyCode.COMMAND_INVALID, "connection.close-ok without connection.close")
         self.state = ConnectionState.CLOSED
 
+    def _update_secret(self, number: int, method: commands.Connection.UpdateSecret, now: int) -> None:
+        """Passwords do not expire, so there is nothing to renew: RabbitMQ's answer for users without a token."""
+        self.write(methods.frame(0, commands.Connection.UpdateSecretOk()))
+
     def _unexpected(self, number: int, method: methods.Method, now: int) -> None:
         raise ConnectionRefusal(ReplyCode.COMMAND_INVALID, f"{method.name} on an open connection")
 
@@ -442,7 +489,7 @@ class Connection(Compactable):
         self.turn.blocked.pop(self, None)
         self._held = None
         self._held_until = 0
-        self._is_waiting = self._awaits_outbox = False
+        self._is_waiting = self._awaits_outbox = self._is_told_blocked = False
         channels, self.channels = self.channels, {}
         for channel in channels.values():
             if channel.state is ChannelState.OPEN:
@@ -467,6 +514,7 @@ _CONNECTION_VERBS: Final[dict[type[methods.Method], Callable[[Connection, int, A
     commands.Channel.CloseOk: Connection._finish_channel,
     commands.Connection.Close: Connection._closed_by_client,
     commands.Connection.CloseOk: Connection._finish_close,
+    commands.Connection.UpdateSecret: Connection._update_secret,
     commands.Connection.StartOk: Connection._unexpected,
     commands.Connection.TuneOk: Connection._unexpected,
     commands.Connection.Open: Connection._unexpected,

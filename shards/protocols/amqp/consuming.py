@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 from pamqp import commands
 
-from ipc.errors import NotAllowed, NotImplementedRefusal
+from ipc.errors import NotAllowed, NotImplementedRefusal, PreconditionFailed
 from ipc.wire.amqp import methods
 from shards.model.consumers import Consumer
 from shards.model.queues.queue import Queue
+from shards.protocols.amqp import replying
 from shards.protocols.amqp.framing import DeliveryFraming, StoredRecord, body_frames, get_ok
 from shards.store.body_map import BodyMap
+from shards.store.message_store import Span
 
 if TYPE_CHECKING:
     from ipc.wire.amqp.methods import Method
@@ -25,9 +27,17 @@ class ChannelConsumer(Consumer):
     __slots__ = ("_channel", "_framing", "_needs_ack", "_prefetch", "_source")
 
     def __init__(
-        self, channel: "Channel", queue: Queue, tag: str, *, needs_ack: bool, is_exclusive: bool, prefetch: int
+        self,
+        channel: "Channel",
+        queue: Queue,
+        tag: str,
+        *,
+        needs_ack: bool,
+        is_exclusive: bool,
+        prefetch: int,
+        priority: int = 0,
     ) -> None:
-        super().__init__(queue, tag, is_exclusive=is_exclusive)
+        super().__init__(queue, tag, is_exclusive=is_exclusive, priority=priority)
         self._channel = channel
         self._needs_ack = needs_ack
         self._prefetch = prefetch if needs_ack else 0
@@ -84,21 +94,49 @@ class ChannelConsumer(Consumer):
         assert store is not None
         span = store.next_span()
         assert span is not None
-        outbox = self._channel.connection.outbox
-        record = StoredRecord(span)
-        if not record.is_large:
+        record = self._begin_large(span)
+        if record is None:
             return 0
-        end = self._framing.begin_large(span, outbox.buffer, self._channel.ledger.tag_next)
-        body = BodyMap(span.buffer, record.body_start, record.end)
-        store.advance(1, end)
-        outbox.begin_body(self._channel.number, body)
+        store.advance(1, record.end)
         self._account(array("Q", (record.position,)))
         return 1
 
+    def _begin_large(self, span: Span) -> StoredRecord | None:
+        """Send the span's first record, if it is a large one."""
+        record = StoredRecord(span)
+        if not record.is_large:
+            return None
+        channel = self._channel
+        outbox = channel.connection.outbox
+        body = BodyMap(span.buffer, record.body_start, record.end)
+        self._framing.begin_large(span, outbox.buffer, channel.ledger.tag_next)
+        outbox.begin_body(channel.number, body)
+        return record
+
+    def redeliver(self, position: int) -> bool:
+        """Hand out once more what is outstanding, under another tag; False when the client has to read first."""
+        store = self.queue.store
+        connection = self._channel.connection
+        outbox, ledger = connection.outbox, self._channel.ledger
+        if store is None or (room_bytes := outbox.room_bytes) <= 0:
+            return False
+        span = store.read(position)
+        span.redelivered = True
+        positions: array[int] = array("Q")
+        self._framing.run(span, outbox.buffer, ledger.tag_next, 1, room_bytes, positions)
+        if not positions and self._begin_large(span) is None:
+            return False
+        ledger.extend(self._source.number, array("Q", (position,)))
+        connection.touched()
+        return True
+
     def leave(self) -> None:
         """Nothing more will be taken; what is outstanding stays the channel's."""
+        channel = self._channel
         self._source.consumer = None
-        self._channel.drop_source(self._source)
+        channel.drop_source(self._source)
+        if channel.reply_consumer is self:
+            channel.reply_consumer = None
 
     def queue_deleted(self) -> None:
         channel = self._channel
@@ -123,12 +161,12 @@ def qos(channel: "Channel", method: commands.Basic.Qos) -> "Method":
 
 
 def consume(channel: "Channel", method: commands.Basic.Consume) -> "Method | None":
-    connection = channel.connection
-    queue = connection.queue_named(channel, method.queue)
-    connection.access.require("read", "queue", queue.name)
-    tag = method.consumer_tag or connection.vhost.fresh_name("amq.ctag-")
+    tag = method.consumer_tag or channel.connection.vhost.fresh_name("amq.ctag-")
     if tag in channel.consumers:
         raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
+    priority = _priority(method)
+    awaits_replies = method.queue in replying.PSEUDO_QUEUES
+    queue = replying.open_queue(channel, method) if awaits_replies else _readable_queue(channel, method)
     consumer = ChannelConsumer(
         channel,
         queue,
@@ -136,6 +174,7 @@ def consume(channel: "Channel", method: commands.Basic.Consume) -> "Method | Non
         needs_ack=not method.no_ack,
         is_exclusive=method.exclusive,
         prefetch=channel.prefetch_of_new_consumers,
+        priority=priority,
     )
     try:
         queue.add_consumer(consumer)
@@ -143,7 +182,26 @@ def consume(channel: "Channel", method: commands.Basic.Consume) -> "Method | Non
         consumer.leave()
         raise
     channel.consumers[tag] = consumer
+    if awaits_replies:
+        channel.reply_consumer = consumer
     return None if method.nowait else commands.Basic.ConsumeOk(consumer_tag=tag)
+
+
+def _priority(method: commands.Basic.Consume) -> int:
+    """Raises PreconditionFailed (406) for one that is no number."""
+    priority = (method.arguments or {}).get("x-priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise PreconditionFailed(
+            f"invalid arg 'x-priority' for consumer of queue '{method.queue}': expected a number, received {priority!r}"
+        )
+    return priority
+
+
+def _readable_queue(channel: "Channel", method: "commands.Basic.Consume | commands.Basic.Get") -> Queue:
+    """Raises NotFound (404), ResourceLocked (405), AccessRefused (403)."""
+    queue = channel.connection.queue_named(channel, method.queue)
+    channel.connection.access.require("read", "queue", queue.name)
+    return queue
 
 
 def cancel(channel: "Channel", method: commands.Basic.Cancel) -> "Method | None":
@@ -155,6 +213,10 @@ def cancel(channel: "Channel", method: commands.Basic.Cancel) -> "Method | None"
     return None if method.nowait else commands.Basic.CancelOk(consumer_tag=tag)
 
 
+def cancel_understood(channel: "Channel", method: commands.Basic.CancelOk) -> None:
+    """The client has understood a cancellation of ours; some say so although it was not asked for."""
+
+
 def stop(channel: "Channel", consumer: ChannelConsumer) -> None:
     """End a subscription already taken out of `channel.consumers`."""
     consumer.leave()
@@ -163,8 +225,8 @@ def stop(channel: "Channel", consumer: ChannelConsumer) -> None:
 
 def get(channel: "Channel", method: commands.Basic.Get) -> "Method | None":
     connection = channel.connection
-    queue = connection.queue_named(channel, method.queue)
-    connection.access.require("read", "queue", queue.name)
+    queue = _readable_queue(channel, method)
+    queue.asked(connection.turn.now)
     store = queue.store
     span = store.next_span() if store is not None else None
     if store is None or span is None:

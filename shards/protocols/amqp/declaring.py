@@ -4,12 +4,15 @@ from typing import TYPE_CHECKING
 
 from pamqp import commands
 
-from ipc.errors import ConnectionRefusal, NotAllowed, NotFound, ReplyCode
+from ipc.errors import AccessRefused, ConnectionRefusal, NotFound, ReplyCode
+from shards.model.exchanges.arguments import read_alternate
 from shards.model.exchanges.registry import EXCHANGE_TYPES
 from shards.model.queues.queue import GENERATED
+from shards.protocols.amqp import replying
 
 if TYPE_CHECKING:
     from ipc.wire.amqp.methods import Method
+    from shards.model.exchanges.exchange import Exchange
     from shards.model.queues.queue import Queue
     from shards.protocols.amqp.channel import Channel
 
@@ -17,14 +20,16 @@ if TYPE_CHECKING:
 def exchange_declare(channel: "Channel", method: commands.Exchange.Declare) -> "Method | None":
     connection = channel.connection
     vhost = connection.vhost
+    if not method.exchange:
+        raise AccessRefused("operation not permitted on the default exchange")
     if method.passive:
         vhost.exchange(method.exchange)
     else:
-        if not method.exchange:
-            raise NotAllowed("the default exchange cannot be declared")
         connection.access.require("configure", "exchange", method.exchange)
         if method.exchange_type not in EXCHANGE_TYPES:
             raise ConnectionRefusal(ReplyCode.COMMAND_INVALID, f"unknown exchange type '{method.exchange_type}'")
+        if vhost.find_exchange(method.exchange) is None:
+            _check_alternate(channel, method)
         vhost.declare_exchange(
             method.exchange,
             method.exchange_type,
@@ -34,6 +39,16 @@ def exchange_declare(channel: "Channel", method: commands.Exchange.Declare) -> "
             arguments=method.arguments or {},
         )
     return None if method.nowait else commands.Exchange.DeclareOk()
+
+
+def _check_alternate(channel: "Channel", method: commands.Exchange.Declare) -> None:
+    """Whoever has messages sent on from one exchange to another must be allowed to do that without its help."""
+    connection = channel.connection
+    where = f"exchange '{method.exchange}' in vhost '{connection.vhost.name}'"
+    alternate = read_alternate(method.arguments or {}, where)
+    if alternate is not None:
+        connection.access.require("read", "exchange", method.exchange)
+        connection.access.require("write", "exchange", alternate)
 
 
 def exchange_delete(channel: "Channel", method: commands.Exchange.Delete) -> "Method | None":
@@ -48,8 +63,9 @@ def exchange_bind(channel: "Channel", method: commands.Exchange.Bind) -> "Method
     vhost = connection.vhost
     connection.access.require("write", "exchange", method.destination)
     connection.access.require("read", "exchange", method.source)
-    destination = vhost.exchange(method.destination)
-    vhost.bind(vhost.exchange(method.source), destination, method.routing_key, method.arguments or {})
+    destination, source = vhost.exchange(method.destination), vhost.exchange(method.source)
+    _require_topic(channel, source, method.routing_key)
+    vhost.bind(source, destination, method.routing_key, method.arguments or {})
     return None if method.nowait else commands.Exchange.BindOk()
 
 
@@ -60,11 +76,14 @@ def exchange_unbind(channel: "Channel", method: commands.Exchange.Unbind) -> "Me
     connection.access.require("read", "exchange", method.source)
     source, destination = vhost.find_exchange(method.source), vhost.find_exchange(method.destination)
     if source is not None and destination is not None:
+        _require_topic(channel, source, method.routing_key)
         vhost.unbind(source, destination, method.routing_key, method.arguments or {})
     return None if method.nowait else commands.Exchange.UnbindOk()
 
 
 def queue_declare(channel: "Channel", method: commands.Queue.Declare) -> "Method | None":
+    if replying.is_reserved(method.queue):
+        return replying.declare(channel, method)
     queue = _passive_queue(channel, method) if method.passive else _declared_queue(channel, method)
     channel.last_queue = queue.name
     if method.nowait:
@@ -81,6 +100,9 @@ def _passive_queue(channel: "Channel", method: commands.Queue.Declare) -> "Queue
 def _declared_queue(channel: "Channel", method: commands.Queue.Declare) -> "Queue":
     connection = channel.connection
     connection.access.require("configure", "queue", method.queue or GENERATED)
+    if isinstance(dead_letter_exchange := (method.arguments or {}).get("x-dead-letter-exchange"), str):
+        connection.access.require("read", "queue", method.queue or GENERATED)
+        connection.access.require("write", "exchange", dead_letter_exchange)
     queue, is_new = connection.vhost.declare_queue(
         method.queue,
         is_durable=method.durable,
@@ -100,6 +122,7 @@ def queue_bind(channel: "Channel", method: commands.Queue.Bind) -> "Method | Non
     connection.access.require("write", "queue", queue.name)
     connection.access.require("read", "exchange", method.exchange)
     exchange = connection.vhost.exchange(method.exchange)
+    _require_topic(channel, exchange, _binding_key(channel, method))
     connection.vhost.bind(exchange, queue, _binding_key(channel, method), method.arguments or {})
     return None if method.nowait else commands.Queue.BindOk()
 
@@ -116,8 +139,15 @@ def queue_unbind(channel: "Channel", method: commands.Queue.Unbind) -> "Method":
         pass
     else:
         if exchange is not None:
+            _require_topic(channel, exchange, _binding_key(channel, method))
             connection.vhost.unbind(exchange, queue, _binding_key(channel, method), method.arguments or {})
     return commands.Queue.UnbindOk()
+
+
+def _require_topic(channel: "Channel", source: "Exchange", routing_key: str) -> None:
+    """Whoever binds to a topic exchange reads what comes with such keys."""
+    if source.type == "topic":
+        channel.connection.access.require_topic("read", source.name, routing_key)
 
 
 def _binding_key(channel: "Channel", method: "commands.Queue.Bind | commands.Queue.Unbind") -> str:

@@ -14,6 +14,7 @@ from ipc.errors import Refusal
 from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES, RECEIVE_BYTES_PER_TURN
 from ipc.wire.amqp import frames, properties
 from ipc.wire.raw import get32
+from shards.protocols.amqp.addressing import is_plain
 from shards.protocols.amqp.channel import ChannelState
 from shards.protocols.amqp.runs import take_acknowledgements, take_publishes
 from shards.protocols.amqp.settling import acknowledge, acknowledge_each
@@ -37,12 +38,13 @@ _PREFIX: Final = frames.HEADER_BYTES
 class Intake:
     """The fast way in, for one connection."""
 
-    __slots__ = ("_connection", "_facts", "_properties", "awaits_rest")
+    __slots__ = ("_connection", "_facts", "_is_plain", "_properties", "awaits_rest")
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._properties = b""  # of the previous message: publishers tend to repeat themselves
         self._facts = properties.NO_FACTS
+        self._is_plain = True  # nothing in them has to be followed or refused
         self.awaits_rest = False  # the run ended in the middle of a message that can be taken once all of it is there
 
     def run(self, view: memoryview, position: int, now: int) -> int:
@@ -73,7 +75,12 @@ class Intake:
         connection = self._connection
         method = bytes(view[position:header_at])
         route = connection.routes.get(method)
-        if route is None or route.revision != connection.vhost.revision or route.channel.content is not None:
+        if (
+            route is None
+            or route.revision != connection.vhost.revision
+            or route.channel.content is not None
+            or not route.takes_runs
+        ):
             return position
         if len(view) - header_at < _HEADER.size:
             self.awaits_rest = True
@@ -95,7 +102,7 @@ class Intake:
         if view[header_end - 1] != frames.END or not self._inspect(bytes(view[header_at + _PREFIX : header_end])):
             return position
         facts = self._facts
-        flags = record.PERSISTENT if facts.is_persistent else 0
+        flags = record.flags(is_persistent=facts.is_persistent, expires=facts.expires)
         first = route.queues[0].open_run() if route.queues else None
         tail = first.open_run() if first is not None else bytearray()
         before = len(tail)
@@ -116,12 +123,12 @@ class Intake:
         connection.turn.published += count
         if first is not None:
             first.appended(count, len(tail) - before)
-            route.queues[0].appended()
+            route.queues[0].appended(expires=facts.expires)
             if len(route.queues) > 1:
                 records = bytes(tail[before:])
                 for queue in route.queues[1:]:
                     queue.open_run().append_run(records, count)
-                    queue.appended()
+                    queue.appended(expires=facts.expires)
         if route.channel.confirms is not None:
             route.channel.confirms.published(count, awaits_disk=facts.is_persistent and route.has_durable)
         return after
@@ -145,7 +152,10 @@ class Intake:
         )
 
     def _inspect(self, payload: bytes) -> bool:
-        """Make `_properties` and `_facts` those of this header payload, end octet included; False when it is broken."""
+        """Make `_properties` and `_facts` those of this header payload, end octet included.
+
+        False when it is broken, or asks for something that is not to be done on the way.
+        """
         following = payload[properties.SIZE_END :]
         if following != self._properties:
             try:
@@ -153,11 +163,17 @@ class Intake:
             except Refusal:
                 return False
             self._properties = following
-        return True
+            self._is_plain = is_plain(self._connection, self._facts)
+        return self._is_plain
 
     def _acknowledge(self, view: memoryview, position: int, number: int) -> int:
         channel = self._connection.channels.get(number)
-        if channel is None or channel.state is not ChannelState.OPEN or channel.content is not None:
+        if (
+            channel is None
+            or channel.state is not ChannelState.OPEN
+            or channel.content is not None
+            or channel.transaction is not None
+        ):
             return position
         tags: array[int] = array("Q")
         take_acknowledgements(view, position, number, tags)

@@ -68,6 +68,16 @@ class Ledger(Compactable):
             self._close_holes()
         return [run]
 
+    def tags(self, tag: int, *, multiple: bool) -> "array[int] | None":
+        """What `take` would remove, by tags; None when the tag is not outstanding."""
+        first, end = self._head, len(self._tags)
+        if tag or not multiple:
+            index = bisect_left(self._tags, tag, self._head)
+            if index == len(self._tags) or self._tags[index] != tag or not self._sources[index]:
+                return None
+            first, end = (first if multiple else index), index + 1
+        return array("Q", (self._tags[index] for index in range(first, end) if self._sources[index]))
+
     def take_each(self, tags: "array[int]", index: int) -> "tuple[int, list[tuple[int, array[int]]]]":
         """Remove `tags[index:]` as far as they are outstanding one after the other: how many, and the runs.
 

@@ -10,6 +10,7 @@ from ipc.errors import PreconditionFailed
 if TYPE_CHECKING:
     from ipc.wire.amqp.methods import Method
     from shards.protocols.amqp.channel import Channel, Source
+    from shards.protocols.amqp.transacting import Settle
 
 
 def ack(channel: "Channel", method: commands.Basic.Ack) -> None:
@@ -17,30 +18,30 @@ def ack(channel: "Channel", method: commands.Basic.Ack) -> None:
 
 
 def nack(channel: "Channel", method: commands.Basic.Nack) -> None:
-    settle = _requeue if method.requeue else _drop
-    for number, positions in _take(channel, method.delivery_tag, multiple=method.multiple):
-        settle(channel, channel.sources[number], positions)
+    _settle(channel, method.delivery_tag, _requeue if method.requeue else _reject, multiple=method.multiple)
 
 
 def reject(channel: "Channel", method: commands.Basic.Reject) -> None:
-    settle = _requeue if method.requeue else _drop
-    for number, positions in _take(channel, method.delivery_tag or 0, multiple=False):
-        settle(channel, channel.sources[number], positions)
+    _settle(channel, method.delivery_tag or 0, _requeue if method.requeue else _reject, multiple=False)
 
 
 def recover(channel: "Channel", method: commands.Basic.Recover) -> "Method":
-    requeue_all(channel)
+    recover_async(channel, method)
     return commands.Basic.RecoverOk()
 
 
-def recover_async(channel: "Channel", method: commands.Basic.RecoverAsync) -> None:
-    requeue_all(channel)
+def recover_async(channel: "Channel", method: commands.Basic.Recover | commands.Basic.RecoverAsync) -> None:
+    """`requeue` false: to whoever had it, which RabbitMQ refuses (540) and the specification asks for."""
+    settle = _requeue if method.requeue else _redeliver
+    transaction = channel.transaction
+    runs = channel.ledger.take_all() if transaction is None else transaction.take_undecided()
+    for number, positions in runs:
+        settle(channel, channel.sources[number], positions)
 
 
 def acknowledge(channel: "Channel", tag: int, *, multiple: bool) -> None:
     """Raises PreconditionFailed (406) for a tag that is not outstanding."""
-    for number, positions in _take(channel, tag, multiple=multiple):
-        _drop(channel, channel.sources[number], positions)
+    _settle(channel, tag, _drop, multiple=multiple)
 
 
 def acknowledge_each(channel: "Channel", tags: "array[int]") -> int:
@@ -62,19 +63,35 @@ def requeue_all(channel: "Channel") -> None:
         _requeue(channel, channel.sources[number], positions)
 
 
-def _take(channel: "Channel", tag: int, *, multiple: bool) -> "list[tuple[int, array[int]]]":
+def _settle(channel: "Channel", tag: int, settle: "Settle", *, multiple: bool) -> None:
+    """Do it to one delivery or all up to it: now, or when the channel's transaction is committed."""
+    if channel.transaction is not None:
+        channel.transaction.settle(tag, settle, multiple=multiple)
+        return
     taken = channel.ledger.take(tag, multiple=multiple)
     if taken is None:
         raise PreconditionFailed(f"unknown delivery tag {tag}")
-    return taken
+    for number, positions in taken:
+        settle(channel, channel.sources[number], positions)
 
 
 def _drop(channel: "Channel", source: "Source", positions: "array[int]") -> None:
-    store = source.queue.store
-    if store is not None:
-        store.settle_many(positions)
-        channel.connection.turn.wake(source.queue)
+    source.queue.settle(positions)
     _settled(channel, source, len(positions))
+
+
+def _reject(channel: "Channel", source: "Source", positions: "array[int]") -> None:
+    source.queue.reject(positions)
+    _settled(channel, source, len(positions))
+
+
+def _redeliver(channel: "Channel", source: "Source", positions: "array[int]") -> None:
+    """What its consumer cannot be sent again, because it has gone or does not read, goes back into the queue."""
+    consumer = source.consumer
+    for index, position in enumerate(positions):
+        if consumer is None or not consumer.redeliver(position):
+            _requeue(channel, source, positions[index:])
+            return
 
 
 def _requeue(channel: "Channel", source: "Source", positions: "array[int]") -> None:

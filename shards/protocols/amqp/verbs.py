@@ -5,8 +5,9 @@ from typing import Any, Final
 
 from pamqp import commands
 
+from ipc.errors import PreconditionFailed
 from ipc.wire.amqp.methods import Method
-from shards.protocols.amqp import consuming, declaring, settling
+from shards.protocols.amqp import consuming, declaring, settling, transacting
 from shards.protocols.amqp.channel import Channel
 from shards.protocols.amqp.confirming import Confirms
 
@@ -15,6 +16,8 @@ Verb = Callable[[Channel, Any], Method | None]
 
 
 def select_confirms(channel: Channel, method: commands.Confirm.Select) -> Method | None:
+    if channel.transaction is not None:
+        raise PreconditionFailed("cannot switch from tx to confirm mode")
     if channel.confirms is None:
         channel.confirms = Confirms(channel.number, channel.connection.turn, channel.connection.write)
     return None if method.nowait else commands.Confirm.SelectOk()
@@ -39,6 +42,7 @@ VERBS: Final[dict[type[Method], Verb]] = {
     commands.Basic.Qos: consuming.qos,
     commands.Basic.Consume: consuming.consume,
     commands.Basic.Cancel: consuming.cancel,
+    commands.Basic.CancelOk: consuming.cancel_understood,
     commands.Basic.Get: consuming.get,
     commands.Basic.Ack: settling.ack,
     commands.Basic.Nack: settling.nack,
@@ -46,5 +50,8 @@ VERBS: Final[dict[type[Method], Verb]] = {
     commands.Basic.Recover: settling.recover,
     commands.Basic.RecoverAsync: settling.recover_async,
     commands.Confirm.Select: select_confirms,
+    commands.Tx.Select: transacting.select,
+    commands.Tx.Commit: transacting.commit,
+    commands.Tx.Rollback: transacting.rollback,
 }
 """`basic.publish` stands apart, because content follows it; `channel.open` and `close` are the connection's."""

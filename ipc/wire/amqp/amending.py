@@ -1,0 +1,103 @@
+"""Content headers changed in some properties and headers; whatever nobody changes keeps its bytes.
+
+Decoding and encoding again would change types: an int64 of 5 would come out as an int8. So a header is taken apart into
+the bytes of its properties, its table into the bytes of its fields, and both are put together again.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ipc.wire.amqp import properties
+from ipc.wire.amqp.properties import FIXED_BYTES
+from ipc.wire.amqp.tables import raw_elements, raw_fields
+
+HEADERS: Final = 1 << 13
+EXPIRATION: Final = 1 << 8
+TIMESTAMP: Final = 1 << 6
+
+_FIXED: Final = struct.Struct(">HHQH")
+_LENGTH: Final = struct.Struct(">I")
+
+
+def take_apart(payload: bytes) -> dict[int, bytes]:
+    """The bytes of each property that is there, by its flag, in wire order; the header was inspected before."""
+    flags = _FIXED.unpack_from(payload)[3]
+    parts = {}
+    at = FIXED_BYTES
+    for flag, size in properties.LAYOUT:
+        if flags & flag:
+            end = at + _size(payload, at, size)
+            parts[flag] = payload[at:end]
+            at = end
+    return parts
+
+
+def put_together(body_bytes: int, parts: Mapping[int, bytes]) -> bytes:
+    """A header's payload, for a body of this size."""
+    flags = sum(parts)
+    ordered = (parts[flag] for flag, _size in properties.LAYOUT if flag in parts)
+    return _FIXED.pack(properties.BASIC_CLASS, 0, body_bytes, flags) + b"".join(ordered)
+
+
+def fields_of(table: bytes) -> dict[str, bytes]:
+    """Kind and value of each field, as bytes; `table` begins with its length. Empty bytes are an empty table."""
+    return {name: table[start:end] for name, start, end in raw_fields(table, 0, len(table))} if table else {}
+
+
+def table_of(fields: Mapping[str, bytes]) -> bytes:
+    """The opposite of `fields_of`."""
+    content = b"".join(_name(name) + value for name, value in fields.items())
+    return _LENGTH.pack(len(content)) + content
+
+
+def elements_of(value: bytes) -> list[bytes]:
+    """Kind and value of each element of an array; nothing for what is none."""
+    return [value[start:end] for start, end in raw_elements(value, 1)] if value[:1] == b"A" else []
+
+
+def text_of(value: bytes) -> str:
+    """A string field's value; empty for anything else."""
+    return str(value[1 + _LENGTH.size :], "utf-8", "replace") if value[:1] == b"S" else ""
+
+
+def number_of(value: bytes) -> int:
+    """The value `number` made; 0 for anything else."""
+    return int(struct.unpack_from(">q", value, 1)[0]) if value[:1] == b"l" else 0
+
+
+# kind and value -----------------------------------------------------------------------------------------------------
+
+
+def text(value: str) -> bytes:
+    encoded = value.encode()
+    return b"S" + _LENGTH.pack(len(encoded)) + encoded
+
+
+def number(value: int) -> bytes:
+    return b"l" + struct.pack(">q", value)
+
+
+def moment(milliseconds: int) -> bytes:
+    """A timestamp, which has whole seconds."""
+    return b"T" + struct.pack(">Q", milliseconds // 1000)
+
+
+def array(values: Iterable[bytes]) -> bytes:
+    content = b"".join(values)
+    return b"A" + _LENGTH.pack(len(content)) + content
+
+
+def table(fields: Mapping[str, bytes]) -> bytes:
+    return b"F" + table_of(fields)
+
+
+def _name(name: str) -> bytes:
+    encoded = name.encode()
+    return bytes((len(encoded),)) + encoded
+
+
+def _size(payload: bytes, at: int, size: int) -> int:
+    if size == 0:
+        return 1 + payload[at]
+    return _LENGTH.size + int(_LENGTH.unpack_from(payload, at)[0]) if size == -1 else size

@@ -1,0 +1,73 @@
+"""What wants to be looked at later, and when: buckets of a tenth of a second, emptied when their time has come."""
+
+from heapq import heappop, heappush
+from typing import Final, Protocol
+
+from shards.compaction.compactable import Compactable
+
+BUCKET_MS: Final = 100
+
+
+class Timed(Protocol):
+    """Something with one appointment at most, which it takes along."""
+
+    appointment: int
+    """The number of its bucket; 0: none."""
+
+    def look_again(self, now: int) -> None:
+        """Its time has come."""
+
+
+class Agenda(Compactable):
+    """Appointments are kept a bucket too late at most, and never early."""
+
+    __slots__ = ("_buckets", "_order")
+    NESTED = ("_buckets",)
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, dict[Timed, None]] = {}
+        self._order: list[
+            int
+        ] = []  # a heap of bucket numbers, some of buckets that are gone; lists shrink by themselves
+
+    @property
+    def next_due(self) -> int:
+        """When to look next, in broker time; 0: never."""
+        if not self._order:
+            return 0
+        while self._order and self._order[0] not in self._buckets:
+            heappop(self._order)
+        return self._order[0] * BUCKET_MS if self._order else 0
+
+    def set(self, item: Timed, due: int) -> None:
+        """Look at `item` at `due` instead of when it was due before; 0: never."""
+        number = -(-due // BUCKET_MS)
+        if number == item.appointment:
+            return
+        self.clear(item)
+        if due:
+            item.appointment = number
+            bucket = self._buckets.get(number)
+            if bucket is None:
+                bucket = self._buckets[number] = {}
+                heappush(self._order, number)
+            bucket[item] = None
+
+    def clear(self, item: Timed) -> None:
+        bucket = self._buckets.get(item.appointment)
+        if bucket is not None:
+            bucket.pop(item, None)
+            if not bucket:
+                del self._buckets[item.appointment]
+        item.appointment = 0
+
+    def take_due(self, now: int) -> list[Timed]:
+        """Everything that was to be looked at by now; it has no appointment any more."""
+        if not self._order:
+            return []
+        due: list[Timed] = []
+        while 0 < self.next_due <= now:
+            due += self._buckets.pop(heappop(self._order))
+        for item in due:
+            item.appointment = 0
+        return due

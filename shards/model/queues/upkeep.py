@@ -1,0 +1,145 @@
+"""What a queue with terms does by itself: lets messages expire and drops what is too much, from its head.
+
+Messages leave in their order only, as in RabbitMQ: one that expires behind another that does not waits for it. What is
+dropped goes to the dead letter exchange, if there is one; it is settled here after its copies were written.
+"""
+
+from array import array
+from collections.abc import Callable
+from struct import Struct
+from typing import Final
+
+from ipc.limits import DROPPED_PER_TURN_MAX
+from ipc.wire.amqp import amending
+from shards.model.dead_letters import EXPIRED, MAXLEN
+from shards.model.queues.terms import DROP_HEAD, Terms
+from shards.store import record
+from shards.store.blocks import Buffer
+from shards.store.message_store import MessageStore, Span
+
+Bury = Callable[[record.Record, str, int], None]
+"""Publish a message to the dead letter exchange: with the reason, at this time."""
+
+Settle = Callable[["array[int]"], None]
+
+_length: Final = Struct("<I").unpack_from
+_lengths: Final = Struct("<IH").unpack_from
+_LENGTHS_AT: Final = 4
+_FLAGS_AT: Final = 10
+_timestamp: Final = Struct("<Q").unpack_from
+_TIMESTAMP_AT: Final = 12
+
+
+class Upkeep:
+    """Of one queue; `now` in milliseconds of broker time."""
+
+    __slots__ = ("_bury", "_settle_buried", "_terms")
+
+    def __init__(self, terms: Terms, bury: Bury, settle_buried: Settle) -> None:
+        self._terms = terms
+        self._bury = bury
+        self._settle_buried = settle_buried
+
+    def before_delivery(self, store: MessageStore, now: int) -> bool:
+        """Drop what has expired; True when there is more of it. What expires right now may still be delivered."""
+        return self._expire(store, now - 1, now)
+
+    def after_delivery(self, store: MessageStore, now: int) -> bool:
+        """Drop what nobody took and what is too much; True when there is more of it."""
+        return self._expire(store, now, now) or self._trim(store, now)
+
+    def is_at_limit(self, store: MessageStore | None) -> bool:
+        """Whether one message more would be too many."""
+        terms = self._terms
+        count = store.ready_count if store is not None else 0
+        if terms.length_max is not None and count >= terms.length_max:
+            return True
+        size_bytes = self._body_bytes(store) if store is not None else 0
+        return terms.bytes_max is not None and size_bytes >= terms.bytes_max
+
+    def next_expiry(self, store: MessageStore) -> int:
+        """When the first message expires; 0: never."""
+        span = store.next_span()
+        ttl = self._ttl(span.buffer, span.start) if span is not None else None
+        if span is None or ttl is None:
+            return 0
+        return int(_timestamp(span.buffer, span.start + _TIMESTAMP_AT)[0]) + ttl
+
+    def _ttl(self, buffer: Buffer, at: int) -> int | None:
+        ttl = self._terms.message_ttl
+        if not buffer[at + _FLAGS_AT] & record.EXPIRES:
+            return ttl
+        expiration = amending.take_apart(record.decode(buffer, at).header)[amending.EXPIRATION]
+        own = int(expiration[1:])
+        return own if ttl is None else min(ttl, own)
+
+    def _expire(self, store: MessageStore, latest: int, now: int) -> bool:
+        left = DROPPED_PER_TURN_MAX
+        while left and (span := store.next_span()) is not None:
+            positions = self._expired(span, latest, left)
+            if not positions:
+                return False
+            self._drop(store, span, positions, EXPIRED, now)
+            left -= len(positions)
+        return left == 0
+
+    def _expired(self, span: Span, latest: int, count_max: int) -> "array[int]":
+        """Positions of the records at the span's beginning that expire at `latest` or before."""
+        buffer = span.buffer
+        positions: array[int] = array("Q")
+        at = span.start
+        while at < span.end and len(positions) < count_max:
+            ttl = self._ttl(buffer, at)
+            if ttl is None or _timestamp(buffer, at + _TIMESTAMP_AT)[0] + ttl > latest:
+                break
+            positions.append(span.base + at)
+            at += _length(buffer, at)[0]
+        return positions
+
+    def _trim(self, store: MessageStore, now: int) -> bool:
+        terms = self._terms
+        if terms.overflow != DROP_HEAD:
+            return False
+        left = DROPPED_PER_TURN_MAX
+        while left and self._excess(store) and (span := store.next_span()) is not None:
+            positions = self._first(span, min(left, self._excess(store)))
+            self._drop(store, span, positions, MAXLEN, now)
+            left -= len(positions)
+        return left == 0
+
+    def _excess(self, store: MessageStore) -> int:
+        """How many messages are too many, as far as one look can tell."""
+        terms = self._terms
+        if terms.length_max is not None and store.ready_count > terms.length_max:
+            return store.ready_count - terms.length_max
+        return int(terms.bytes_max is not None and self._body_bytes(store) > terms.bytes_max)
+
+    def _body_bytes(self, store: MessageStore) -> int:
+        """Of all ready messages, counting for each what comes before the body of the first: publishers repeat it."""
+        span = store.next_span()
+        if span is None:
+            return 0
+        header_bytes, address_bytes = _lengths(span.buffer, span.start + _LENGTHS_AT)
+        return int(store.ready_bytes - store.ready_count * (record.RECORD_HEAD_BYTES + header_bytes + address_bytes))
+
+    def _first(self, span: Span, count_max: int) -> "array[int]":
+        positions: array[int] = array("Q")
+        at = span.start
+        while at < span.end and len(positions) < count_max:
+            positions.append(span.base + at)
+            at += _length(span.buffer, at)[0]
+        return positions
+
+    def _drop(self, store: MessageStore, span: Span, positions: "array[int]", reason: str, now: int) -> None:
+        last = positions[-1] - span.base
+        # Copied out before anything else: a queue may be its own dead letter exchange's destination.
+        records = []
+        if self._terms.dead_letter_exchange is not None:
+            records = [record.decode(span.buffer, position - span.base) for position in positions]
+        store.advance(len(positions), last + _length(span.buffer, last)[0])
+        if self._terms.dead_letter_exchange is None:
+            store.settle_many(positions)
+            return
+        for found in records:
+            self._bury(found, reason, now)
+        self._settle_buried(positions)

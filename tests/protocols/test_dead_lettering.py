@@ -1,0 +1,211 @@
+"""Messages that leave a queue unconsumed and are published again, with their history."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pamqp import commands
+
+from ipc.wire.amqp import properties
+from tests.protocols.conversation import Client, Content, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def client(world: World) -> Client:
+    client = world.client().open()
+    client.declare("dead")
+    return client
+
+
+def headers(message: Content | None) -> dict[str, Any]:
+    assert message is not None
+    return properties.headers(message.header, properties.inspect(message.header))
+
+
+def deaths(message: Content | None) -> list[dict[str, Any]]:
+    return list(headers(message)["x-death"])
+
+
+def to_dead(**more: Any) -> dict[str, Any]:
+    return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"} | more
+
+
+def test_an_expired_message_goes_to_the_dead_letter_exchange(world: World, client: Client) -> None:
+    client.declare("q", arguments=to_dead(**{"x-message-ttl": 100}))
+    client.publish("", "q", b"late")
+
+    world.advance(300)
+
+    message = client.get("dead")
+    assert message is not None
+    assert message.body == b"late"
+    (death,) = deaths(message)
+    assert death | {"time": None} == {
+        "count": 1,
+        "reason": "expired",
+        "queue": "q",
+        "exchange": "",
+        "routing-keys": ["q"],
+        "time": None,
+    }
+    assert {name: headers(message)[f"x-first-death-{name}"] for name in ("queue", "reason", "exchange")} == {
+        "queue": "q",
+        "reason": "expired",
+        "exchange": "",
+    }
+    assert client.drain("q") == []
+
+
+def test_a_rejected_message_goes_there_and_a_requeued_one_does_not(client: Client) -> None:
+    client.declare("q", arguments=to_dead())
+    client.publish("", "q", b"a")
+    message = client.get("q", acks=True)
+    assert message is not None
+    client.nack(message.method.delivery_tag, requeue=True)
+    assert client.get("dead") is None
+
+    message = client.get("q", acks=True)
+    assert message is not None
+    client.say(commands.Basic.Reject(delivery_tag=message.method.delivery_tag, requeue=False))
+
+    assert deaths(client.get("dead"))[0]["reason"] == "rejected"
+    assert client.drain("q") == []
+
+
+def test_what_is_too_much_goes_there(client: Client) -> None:
+    client.declare("q", arguments=to_dead(**{"x-max-length": 1}))
+    client.publish("", "q", b"first")
+    client.publish("", "q", b"second")
+
+    message = client.get("dead")
+    assert message is not None
+    assert message.body == b"first"
+    assert deaths(message)[0]["reason"] == "maxlen"
+
+
+def test_without_a_key_of_its_own_it_keeps_the_one_it_came_with(client: Client) -> None:
+    client.say(commands.Exchange.Declare(exchange="graveyard", exchange_type="direct"))
+    client.replies()
+    client.bind("graveyard", "dead", "q")
+    client.declare("q", arguments={"x-dead-letter-exchange": "graveyard"})
+    client.publish("", "q", b"a")
+
+    message = client.get("q", acks=True)
+    assert message is not None
+    client.nack(message.method.delivery_tag, requeue=False)
+
+    message = client.get("dead")
+    assert message is not None
+    assert (message.method.exchange, message.method.routing_key) == ("graveyard", "q")
+
+
+def test_an_expiration_has_done_its_work_and_is_remembered(world: World, client: Client) -> None:
+    client.declare("q", arguments=to_dead())
+    client.publish("", "q", b"a", properties=commands.Basic.Properties(expiration="100", message_id="m"))
+
+    world.advance(300)
+    world.advance(10_000)
+
+    message = client.get("dead")
+    assert deaths(message)[0]["original-expiration"] == "100"
+
+
+def test_other_headers_and_properties_stay_as_they_are(client: Client) -> None:
+    client.declare("q", arguments=to_dead())
+    sent = commands.Basic.Properties(
+        headers={"tenant": "blue", "n": 5}, content_type="text/plain", correlation_id="c", delivery_mode=2
+    )
+    client.publish("", "q", b"a", properties=sent)
+    message = client.get("q", acks=True)
+    assert message is not None
+
+    client.nack(message.method.delivery_tag, requeue=False)
+
+    message = client.get("dead")
+    assert message is not None
+    assert headers(message)["tenant"] == "blue"
+    assert headers(message)["n"] == 5
+    assert b"text/plain" in message.header
+
+
+def test_dying_again_for_the_same_reason_counts(world: World, client: Client) -> None:
+    client.declare("retry", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "work"})
+    client.declare("work", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "retry"})
+    client.publish("", "work", b"job")
+    for _ in range(3):
+        for queue in ("work", "retry"):
+            message = client.get(queue, acks=True)
+            assert message is not None, queue
+            client.nack(message.method.delivery_tag, requeue=False)
+
+    message = client.get("work")
+    assert [(death["queue"], death["count"]) for death in deaths(message)] == [("retry", 3), ("work", 3)]
+
+
+def test_a_message_that_would_come_back_for_ever_is_dropped(world: World, client: Client) -> None:
+    client.declare(
+        "q", arguments={"x-message-ttl": 100, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "q"}
+    )
+    client.publish("", "q", b"a")
+
+    for _ in range(5):
+        world.advance(300)
+
+    assert client.drain("q") == []
+
+
+def test_without_the_exchange_it_is_dropped(world: World, client: Client) -> None:
+    client.declare("q", arguments={"x-message-ttl": 100, "x-dead-letter-exchange": "nowhere"})
+    client.publish("", "q", b"a")
+
+    world.advance(300)
+
+    assert client.drain("q") == []
+
+
+def test_the_original_stays_until_its_copy_is_written(tmp_path: Path) -> None:
+    """A crash in between leaves both, and never none."""
+    world = World(tmp_path)
+    client = world.client().open()
+    client.declare("dead", durable=True)
+    client.declare("q", durable=True, arguments=to_dead())
+    client.publish("", "q", b"a", persistent=True)
+    message = client.get("q", acks=True)
+    assert message is not None
+    client.nack(message.method.delivery_tag, requeue=False)
+
+    after = world.crash()
+    survivor = after.client().open()
+
+    assert survivor.drain("dead") == [b"a"]
+    assert survivor.drain("q") == []
+
+
+def test_a_message_that_comes_back_too_often_goes_there(client: Client) -> None:
+    client.declare("q", arguments=to_dead(**{"x-delivery-limit": 2}))
+    client.publish("", "q", b"poison")
+    for _ in range(3):
+        message = client.get("q", acks=True)
+        assert message is not None
+        client.nack(message.method.delivery_tag, requeue=True)
+
+    assert client.get("q") is None
+    assert deaths(client.get("dead"))[0]["reason"] == "delivery_limit"
+
+
+def test_what_is_acknowledged_is_not_counted_any_more(world: World, client: Client) -> None:
+    client.declare("q", arguments={"x-delivery-limit": 5})
+    client.publish("", "q", b"a")
+    message = client.get("q", acks=True)
+    assert message is not None
+    client.nack(message.method.delivery_tag, requeue=True)
+    message = client.get("q", acks=True)
+    assert message is not None
+    client.ack(message.method.delivery_tag)
+
+    assert not world.vhost.queue("q").returned_count
