@@ -109,6 +109,43 @@ def test_a_mandatory_message_without_a_route_comes_back(channel: Any, name: str)
     assert (message.method.reply_code, message.method.routing_key, message.body) == (312, name, b"nowhere")
 
 
+def test_a_transaction_publishes_and_acknowledges_when_it_is_committed(
+    connect: Callable[..., Any], channel: Any, name: str
+) -> None:
+    other = connect().channel()
+    other.queue_declare(name, durable=True)
+    other.basic_publish("", name, b"old", PERSISTENT)
+    channel.tx_select()
+    method, _, body = channel.basic_get(name)
+    channel.basic_ack(method.delivery_tag)
+    channel.basic_publish("", name, b"dropped", PERSISTENT)
+    channel.tx_rollback()
+    channel.basic_ack(method.delivery_tag)
+    channel.basic_publish("", name, b"new", PERSISTENT)
+    before = depth(other, name)
+    channel.tx_commit()
+
+    assert (body, before) == (b"old", 0)
+    assert get_all(other, name) == [b"new"]
+    other.queue_delete(name)
+
+
+def test_an_answer_comes_straight_to_whoever_asked(connect: Callable[..., Any], channel: Any, name: str) -> None:
+    answers: list[bytes] = []
+    other = connect().channel()
+    other.queue_declare(name)
+    channel.basic_consume("amq.rabbitmq.reply-to", lambda *message: answers.append(message[3]), auto_ack=True)
+    channel.basic_publish("", name, b"why?", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+    eventually(lambda: depth(other, name) == 1, "a question in its queue")
+    _, question, _ = other.basic_get(name, auto_ack=True)
+    other.basic_publish("", question.reply_to, b"because")
+
+    channel.connection.process_data_events(time_limit=10)
+
+    assert answers == [b"because"]
+    other.queue_delete(name)
+
+
 def test_an_unroutable_message_that_is_not_mandatory_is_confirmed_and_gone(channel: Any, name: str) -> None:
     channel.confirm_delivery()
     channel.basic_publish("", name, b"nowhere", PERSISTENT)

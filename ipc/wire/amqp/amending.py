@@ -93,7 +93,7 @@ def table(fields: Mapping[str, bytes]) -> bytes:
 
 
 def _name(name: str) -> bytes:
-    encoded = name.encode()
+    encoded = name.encode("utf-8", "surrogateescape")
     return bytes((len(encoded),)) + encoded
 
 

@@ -66,12 +66,15 @@ def decode_fields(buffer: Buffer, start: int, end: int) -> dict[str, Any]:
 
 
 def raw_fields(buffer: Buffer, start: int, end: int) -> Iterator[tuple[str, int, int]]:
-    """Name, and where kind and value begin and end, of each field of a checked table with its length prefix."""
+    """Name, and where kind and value begin and end, of each field of a checked table with its length prefix.
+
+    Octets of a name that are no UTF-8 come as lone surrogates, from which the same octets can be made again.
+    """
     position = start + _LENGTH.size
     limit = table_end(buffer, start, end)
     while position < limit:
         kind_at = position + 1 + buffer[position]
-        name = str(buffer[position + 1 : kind_at], "utf-8", "replace")
+        name = str(buffer[position + 1 : kind_at], "utf-8", "surrogateescape")
         position = _value_end(buffer, kind_at)
         yield name, kind_at, position
 
