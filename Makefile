@@ -30,6 +30,7 @@ SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols 
 FUZZ_SECONDS    ?= 60
 
 .PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-instructions lock clean
+.PHONY: conformance
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
@@ -117,6 +118,13 @@ bench-quick: build $(VENV)/.installed-test ## the matrix in a few minutes, print
 
 bench-instructions: build $(VENV)/.installed-test ## instructions a message, by callgrind, into the history and docs/
 	@$(BIN)/python -m bench.instructions --write $(BENCH_ARGS)
+
+# make conformance SUITES=py-amqp,kombu CONTROL=1: some suites, against RabbitMQ
+SUITES  ?=
+CONTROL ?=
+
+conformance: build $(VENV)/.installed-test ## suites that clients ship, against a fresh broker (SUITES= CONTROL=1 is RabbitMQ)
+	@$(BIN)/python -m tests.conformance --suites "$(SUITES)" $(if $(filter-out 0,$(CONTROL)),--control)
 
 $(VENV)/.installed-bench: $(VENV)/.installed-test
 	@echo "installing what draws the plot into $(VENV)/ (once)"

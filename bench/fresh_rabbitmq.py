@@ -11,10 +11,10 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import psutil
 
@@ -23,6 +23,7 @@ from bench import process_tree
 SERVER: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 VERSIONS: Final = Path("/usr/lib/rabbitmq/lib")
 EPMD: Final = "epmd"
+LOOPBACK: Final = "127.0.0.1"
 
 START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 30.0
@@ -45,34 +46,77 @@ def find_version() -> str | None:
     return found[-1].name.removeprefix(_VERSION_PREFIX) if found else None
 
 
+class RabbitMQNode:
+    """A node with its port mapper, and `home` for all it writes; it may be ended and started again."""
+
+    def __init__(self, home: Path, *, addresses: Sequence[str] = (LOOPBACK,), port: int = 0) -> None:
+        free_port, distribution_port, self._epmd_port = _free_ports(3)
+        self.port = port or free_port
+        self._home = home
+        self._addresses = addresses
+        self._environment = _environment(home, addresses, self.port, distribution_port, self._epmd_port)
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> psutil.Process:
+        """The process above all others of the node, which is listening."""
+        # Ours, so that the node starts none in the background, which nobody would end.
+        command = [EPMD, "-port", str(self._epmd_port), "-address", LOOPBACK]
+        self._spawn(command, subprocess.DEVNULL)
+        with self._out.open("ab") as out:
+            node = self._spawn([str(SERVER)], out)
+        _await_listening(node, self._addresses[0], self.port, self._out)
+        return psutil.Process(node.pid)
+
+    def stop(self) -> None:
+        """In order, the node before its port mapper."""
+        while self._processes:
+            _stop(self._processes.pop())
+
+    def kill(self) -> None:
+        while self._processes:
+            _kill(self._processes.pop())
+
+    end_by_force = kill
+
+    @property
+    def log(self) -> str:
+        return self._out.read_text(errors="replace") if self._out.exists() else ""
+
+    @property
+    def _out(self) -> Path:
+        return self._home / "out"
+
+    def _spawn(self, command: Sequence[str], out: IO[bytes] | int) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            command,
+            env=self._environment,
+            cwd=self._home,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+        self._processes.append(process)
+        return process
+
+
 @contextmanager
 def fresh_rabbitmq(*, data_on: str | None = None) -> Iterator[FreshRabbitMQ]:
     """Start a node and its port mapper, and end both."""
-    port, distribution_port, epmd_port = _free_ports(3)
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rabbitmq-bench-", dir=data_on)))
-        environment = _environment(home, port, distribution_port, epmd_port)
-        # Ours, so that the node starts none in the background, which nobody would end.
-        epmd = subprocess.Popen(
-            [EPMD, "-port", str(epmd_port), "-address", "127.0.0.1"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        stack.callback(_stop, epmd)
-        with (home / "out").open("wb") as out:
-            node = subprocess.Popen(
-                [SERVER], env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
-            )
-        stack.callback(_stop, node)
-        _await_listening(node, port, home / "out")
-        yield FreshRabbitMQ(port, psutil.Process(node.pid))
+    with tempfile.TemporaryDirectory(prefix="rabbitmq-bench-", dir=data_on) as home:
+        node = RabbitMQNode(Path(home))
+        try:
+            root = node.start()
+            yield FreshRabbitMQ(node.port, root)
+        finally:
+            node.stop()
 
 
-def _environment(home: Path, port: int, distribution_port: int, epmd_port: int) -> dict[str, str]:
+def _environment(
+    home: Path, addresses: Sequence[str], port: int, distribution_port: int, epmd_port: int
+) -> dict[str, str]:
     configuration = home / "rabbitmq.conf"
-    configuration.write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\nlog.console = false\n")
+    listeners = "".join(f"listeners.tcp.{n} = {address}:{port}\n" for n, address in enumerate(addresses, start=1))
+    configuration.write_text(f"{listeners}log.console = false\n")
     plugins = home / "enabled_plugins"
     plugins.write_text("[].\n")
     return {
@@ -80,7 +124,7 @@ def _environment(home: Path, port: int, distribution_port: int, epmd_port: int) 
         "LANG": "C.UTF-8",
         "HOME": str(home),
         "ERL_EPMD_PORT": str(epmd_port),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_ADDRESS": LOOPBACK,
         "RABBITMQ_NODENAME": f"bench-{port}@localhost",
         "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(distribution_port),
@@ -99,16 +143,16 @@ def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for held in sockets:
-            held.bind(("127.0.0.1", 0))
+            held.bind((LOOPBACK, 0))
         return [int(held.getsockname()[1]) for held in sockets]
 
 
-def _await_listening(node: "subprocess.Popen[bytes]", port: int, out: Path) -> None:
+def _await_listening(node: "subprocess.Popen[bytes]", address: str, port: int, out: Path) -> None:
     """The listener is the last thing a node starts."""
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline and node.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((address, port), timeout=1).close()
             return
         except OSError:
             time.sleep(_LOOK_SECONDS)
@@ -127,4 +171,19 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    process_tree.end(below)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """At once, with all below it."""
+    try:
+        below = process_tree.processes_of(psutil.Process(process.pid))
+    except psutil.NoSuchProcess:
+        return
+    for each in below:
+        try:
+            each.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()
     process_tree.end(below)
