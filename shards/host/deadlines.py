@@ -1,4 +1,4 @@
-"""Heartbeats and close time-outs of all connections: a bucket of peers for each second, emptied when it has come."""
+"""Heartbeats and close time-outs of all connections: buckets of peers, each emptied when its time has come."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,11 +8,11 @@ import trio
 from shards.compaction.compactable import Compactable
 from shards.host.peer import Peer
 
-_BUCKET_MS: Final = 1_000
+_BUCKET_MS: Final = 250  # a heartbeat of one second is due every half, and must not be late by as much
 
 
 class Deadlines(Compactable):
-    """Which peer is to be ticked when, to the second; a peer has one deadline at most, and takes it along."""
+    """Which peer is to be ticked when, to the bucket; a peer has one deadline at most, and takes it along."""
 
     NESTED = ("_buckets",)
 
@@ -44,8 +44,8 @@ class Deadlines(Compactable):
 
     def tick_due(self, tick: Callable[[Peer, int], int], now: int) -> int:
         """Tick everything due at `now`; how many it were."""
-        due = [second for second in self._buckets if second <= now // _BUCKET_MS]
-        peers = [peer for second in sorted(due) for peer in self._buckets.pop(second)]
+        due = [number for number in self._buckets if number <= now // _BUCKET_MS]
+        peers = [peer for number in sorted(due) for peer in self._buckets.pop(number)]
         for peer in peers:
             peer.due = 0
             self.set(peer, tick(peer, now))

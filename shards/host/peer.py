@@ -15,6 +15,6 @@ class Peer:
         self.descriptor = client.fileno()
         self.connection = connection
         self.interest = 0  # epoll events asked for
-        self.due = 0  # the second of its deadline; 0: none
+        self.due = 0  # the bucket of its deadline; 0: none
         self.is_clogged = False  # the kernel took less than there was to send
         self.is_leaving = False  # a close is under way, and has its deadline

@@ -45,7 +45,7 @@ CLOSE_PATIENCE_MS: Final = 5_000
 CLOSE_OK_PATIENCE_MS: Final = 2_000
 """How long it may take to answer once the kernel has everything: much longer, and it is not listening."""
 
-_TICK_MS_MIN: Final = 1_000
+_TICK_MS_MIN: Final = 250
 _PUBLISH: Final = b"\x00\x3c\x00\x28"
 _GET: Final = b"\x00\x3c\x00\x46"
 _COMMIT: Final = b"\x00\x5a\x00\x14"
