@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ipc.errors import PreconditionFailed
+from ipc.errors import PreconditionFailed, ResourceLocked
 from shards.model.bindings import Arguments
 from shards.model.exchanges.arguments import ALTERNATE_EXCHANGE
 
@@ -34,12 +34,21 @@ def check_exchange(
 def check_queue(
     queue: "Queue", vhost: str, *, is_durable: bool, is_auto_delete: bool, is_exclusive: bool, arguments: Arguments
 ) -> None:
-    """Raises PreconditionFailed (406) naming the first argument that differs."""
+    """Raises PreconditionFailed (406) naming the first argument that differs, ResourceLocked (405) for exclusivity."""
     where = f"queue '{queue.name}' in vhost '{vhost}'"
     _same("durable", where, is_durable, queue.is_durable)
     _same("auto_delete", where, is_auto_delete, queue.is_auto_delete)
-    _same("exclusive", where, is_exclusive, queue.owner is not None)
+    if is_exclusive != (queue.owner is not None):
+        raise locked(queue.name, vhost)
     _same_arguments(where, arguments, queue.arguments or {})
+
+
+def locked(queue: str, vhost: str) -> ResourceLocked:
+    """RabbitMQ's one answer to whoever is not the owner, or does not know that there is one."""
+    return ResourceLocked(
+        f"cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally declared "
+        "on another connection or the exclusive property value does not match that of the original declaration."
+    )
 
 
 def _same_arguments(where: str, received: Arguments, current: Arguments) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
-from ipc.errors import AccessRefused, NotAllowed, NotFound, PreconditionFailed, ResourceLocked
+from ipc.errors import AccessRefused, NotAllowed, NotFound, PreconditionFailed
 from ipc.limits import RULES_APPLIED_PER_STEP
 from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import StoreSettings
@@ -17,7 +17,7 @@ from shards.compaction.compactable import Compactable
 from shards.model.bindings import Arguments, Binding, Destination, arguments_key
 from shards.model.consumers import Consumer
 from shards.model.dead_letters import Death
-from shards.model.equivalence import check_exchange, check_queue
+from shards.model.equivalence import check_exchange, check_queue, locked
 from shards.model.exchanges.default import DefaultExchange
 from shards.model.exchanges.exchange import Exchange, Headers
 from shards.model.exchanges.registry import EXCHANGE_TYPES, PREDECLARED
@@ -100,11 +100,7 @@ class VHost(Compactable):
         if queue is None:
             raise NotFound(f"no queue '{name}' in vhost '{self.name}'")
         if queue.owner is not None and queue.owner is not owner:
-            raise ResourceLocked(
-                f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'. It could be "
-                "originally declared on another connection or the exclusive property value does not match that of the "
-                "original declaration."
-            )
+            raise locked(name, self.name)
         return queue
 
     def exchange(self, name: str) -> Exchange:

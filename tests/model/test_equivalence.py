@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ipc.errors import AccessRefused, PreconditionFailed
+from ipc.errors import AccessRefused, PreconditionFailed, ResourceLocked
 from tests.model.making import declare, declare_exchange
 from tests.protocols.conversation import World
 
@@ -20,7 +20,6 @@ def test_an_equal_declaration_finds_the_same_queue(world: World) -> None:
     [
         ({"is_durable": False}, "'durable' for queue 'jobs' in vhost '/': received 'false' but current is 'true'"),
         ({"is_auto_delete": True}, "'auto_delete' for queue 'jobs' in vhost '/': received 'true'"),
-        ({"is_exclusive": True}, "'exclusive' for queue 'jobs' in vhost '/': received 'true'"),
         ({"arguments": {}}, "'x-max-length' for queue 'jobs' in vhost '/': received none but current is '5'"),
         ({"arguments": {"x-max-length": 6}}, "received '6' but current is '5'"),
         ({"arguments": {"x-max-length": 5, "a": "b"}}, "'a' for queue 'jobs' in vhost '/': received 'b'"),
@@ -34,6 +33,13 @@ def test_another_queue_under_the_same_name_is_refused(world: World, other: dict[
 
     assert told in refused.value.text
     assert refused.value.text.startswith("inequivalent arg ")
+
+
+def test_a_queue_that_is_not_exclusive_is_locked_to_whoever_says_it_is(world: World) -> None:
+    declare(world.vhost, "jobs")
+
+    with pytest.raises(ResourceLocked, match="cannot obtain exclusive access to locked queue 'jobs' in vhost '/'"):
+        declare(world.vhost, "jobs", is_exclusive=True)
 
 
 @pytest.mark.parametrize(
