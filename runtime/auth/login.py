@@ -34,9 +34,6 @@ class Logins:
 
     async def login(self, name: str, password: str, address: str, settings: UserSettings) -> User:
         """The user these credentials belong to; raises LoginFailed. `address` is the client's, without its port."""
-        user = self.recall(name, password, address, settings)
-        if user is not None:
-            return user
         user = self._directory.find_user(name)
         password_hash = user.password_hash if user is not None else DECOY_HASH
         if user is None or not self._recent.holds(password_hash, password, trio.current_time()):
