@@ -240,11 +240,14 @@ class Queue(Compactable):
             self._turn.wake(self)
 
     def deliver(self, now: int) -> bool:
-        if self._upkeep is None:
-            if self.store is None or not self.store.has_expiring:
-                return self._hand_out()
+        upkeep = self._current_upkeep()
+        return self._hand_out() if upkeep is None else self._deliver_on_terms(upkeep, now)
+
+    def _current_upkeep(self) -> Upkeep | None:
+        """What messages in it need: also those that expire by themselves in a queue without terms."""
+        if self._upkeep is None and self.store is not None and self.store.has_expiring:
             self._upkeep = self._make_upkeep()
-        return self._deliver_on_terms(self._upkeep, now)
+        return self._upkeep
 
     def _deliver_on_terms(self, upkeep: Upkeep, now: int) -> bool:
         has_more = False
@@ -329,10 +332,9 @@ class Queue(Compactable):
     def asked(self, now: int) -> None:
         """Somebody is about to get a message: what has expired by now is none."""
         self.used(now)
-        if self.store is not None and self.store.has_expiring and self._upkeep is None:
-            self._upkeep = self._make_upkeep()
-        if self.store is not None and self._upkeep is not None:
-            self._upkeep.after_delivery(self.store, now)
+        upkeep = self._current_upkeep()
+        if self.store is not None and upkeep is not None:
+            upkeep.after_delivery(self.store, now)
 
     def look_again(self, now: int) -> None:
         """A message may have expired, or the queue itself."""

@@ -60,40 +60,40 @@ class Upkeep:
     def next_expiry(self, store: MessageStore) -> int:
         """When the first message expires; 0: never."""
         span = store.next_span()
-        ttl = self._ttl(span.buffer, span.start) if span is not None else None
-        if span is None or ttl is None:
-            return 0
-        return int(_timestamp(span.buffer, span.start + _TIMESTAMP_AT)[0]) + ttl
+        return 0 if span is None else self._expiry(span.buffer, span.start)
+
+    def _expiry(self, buffer: Buffer, at: int) -> int:
+        """When the record at this index expires; 0: never."""
+        ttl = self._ttl(buffer, at)
+        return 0 if ttl is None else int(_timestamp(buffer, at + _TIMESTAMP_AT)[0]) + ttl
 
     def _ttl(self, buffer: Buffer, at: int) -> int | None:
         ttl = self._terms.message_ttl
         if not buffer[at + _FLAGS_AT] & record.EXPIRES:
             return ttl
-        expiration = amending.take_apart(record.decode(buffer, at).header)[amending.EXPIRATION]
+        header_bytes, address_bytes = _lengths(buffer, at + _LENGTHS_AT)
+        header_at = at + record.RECORD_HEAD_BYTES + address_bytes
+        expiration = amending.take_apart(bytes(buffer[header_at : header_at + header_bytes]))[amending.EXPIRATION]
         own = int(expiration[1:])
         return own if ttl is None else min(ttl, own)
 
     def _expire(self, store: MessageStore, latest: int, now: int) -> bool:
         left = DROPPED_PER_TURN_MAX
         while left and (span := store.next_span()) is not None:
-            positions = self._expired(span, latest, left)
+            positions = self._leading(span, left, lambda buffer, at: 0 < self._expiry(buffer, at) <= latest)
             if not positions:
                 return False
             self._drop(store, span, positions, EXPIRED, now)
             left -= len(positions)
         return left == 0
 
-    def _expired(self, span: Span, latest: int, count_max: int) -> "array[int]":
-        """Positions of the records at the span's beginning that expire at `latest` or before."""
-        buffer = span.buffer
+    def _leading(self, span: Span, count_max: int, belongs: Callable[[Buffer, int], bool]) -> "array[int]":
+        """Positions of the records at the span's beginning, as long as they belong to what is looked for."""
         positions: array[int] = array("Q")
         at = span.start
-        while at < span.end and len(positions) < count_max:
-            ttl = self._ttl(buffer, at)
-            if ttl is None or _timestamp(buffer, at + _TIMESTAMP_AT)[0] + ttl > latest:
-                break
+        while at < span.end and len(positions) < count_max and belongs(span.buffer, at):
             positions.append(span.base + at)
-            at += _length(buffer, at)[0]
+            at += _length(span.buffer, at)[0]
         return positions
 
     def _trim(self, store: MessageStore, now: int) -> bool:
@@ -102,7 +102,7 @@ class Upkeep:
             return False
         left = DROPPED_PER_TURN_MAX
         while left and self._excess(store) and (span := store.next_span()) is not None:
-            positions = self._first(span, min(left, self._excess(store)))
+            positions = self._leading(span, min(left, self._excess(store)), lambda _buffer, _at: True)
             self._drop(store, span, positions, MAXLEN, now)
             left -= len(positions)
         return left == 0
@@ -121,14 +121,6 @@ class Upkeep:
             return 0
         header_bytes, address_bytes = _lengths(span.buffer, span.start + _LENGTHS_AT)
         return int(store.ready_bytes - store.ready_count * (record.RECORD_HEAD_BYTES + header_bytes + address_bytes))
-
-    def _first(self, span: Span, count_max: int) -> "array[int]":
-        positions: array[int] = array("Q")
-        at = span.start
-        while at < span.end and len(positions) < count_max:
-            positions.append(span.base + at)
-            at += _length(span.buffer, at)[0]
-        return positions
 
     def _drop(self, store: MessageStore, span: Span, positions: "array[int]", reason: str, now: int) -> None:
         last = positions[-1] - span.base
