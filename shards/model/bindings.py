@@ -1,8 +1,10 @@
 """A binding leads messages from an exchange to a queue or to another exchange."""
 
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union
 
 import msgspec
+
+from shards.compaction.compactable import Compactable
 
 if TYPE_CHECKING:
     from shards.model.exchanges.exchange import Exchange
@@ -18,6 +20,31 @@ BindingKey: TypeAlias = tuple[int, str, bytes]
 def arguments_key(arguments: Arguments) -> bytes:
     """Equal for equal tables, whatever the order of their fields; empty for an empty one."""
     return msgspec.msgpack.encode(arguments, order="deterministic") if arguments else b""
+
+
+class Bindable(Compactable):
+    """What bindings lead to: it remembers them, and exists without a dictionary while there are none."""
+
+    __slots__ = ("_inbound",)
+    COLLECTIONS: ClassVar[tuple[str, ...]] = ("_inbound",)
+
+    def __init__(self) -> None:
+        self._inbound: dict[Binding, None] | None = None
+
+    def bound(self, binding: "Binding") -> None:
+        """Remember a binding that leads here."""
+        if self._inbound is None:
+            self._inbound = {}
+        self._inbound[binding] = None
+
+    def unbound(self, binding: "Binding") -> None:
+        if self._inbound is not None:
+            self._inbound.pop(binding, None)
+            if not self._inbound:
+                self._inbound = None
+
+    def inbound(self) -> "list[Binding]":
+        return list(self._inbound or ())
 
 
 class Binding:

@@ -3,20 +3,18 @@
 from collections.abc import Callable, Iterable
 from typing import ClassVar, TypeAlias
 
-from shards.compaction.compactable import Compactable
-from shards.model.bindings import Arguments, Binding, BindingKey, Destination
+from shards.model.bindings import Arguments, Bindable, Binding, BindingKey, Destination
 from shards.model.exchanges.arguments import find_alternate, read_alternate
 
 Headers: TypeAlias = Callable[[], Arguments]
 """Decodes the message's header table, or its properties, when a rule wants to look at it."""
 
 
-class Exchange(Compactable):
+class Exchange(Bindable):
     """Base of the exchange types; a type indexes bindings its own way in `_add`, `_remove` and `match`."""
 
     __slots__ = (
         "_bindings",
-        "_inbound",
         "alternate",
         "arguments",
         "is_auto_delete",
@@ -25,7 +23,7 @@ class Exchange(Compactable):
         "is_internal",
         "name",
     )
-    COLLECTIONS = ("_bindings", "_inbound")
+    COLLECTIONS = ("_bindings",)
     type: ClassVar[str]
     heeds_every_key: ClassVar[bool] = False
     """Whether the routing keys a message has beside its first (CC, BCC) can lead to more destinations."""
@@ -39,6 +37,7 @@ class Exchange(Compactable):
         is_internal: bool = False,
         arguments: Arguments | None = None,
     ) -> None:
+        super().__init__()
         self.name = name
         self.is_durable = is_durable
         self.is_auto_delete = is_auto_delete
@@ -47,7 +46,6 @@ class Exchange(Compactable):
         self.arguments = arguments or {}
         self.alternate = self.own_alternate  # name of the exchange that gets what matches nothing; there may be none
         self._bindings: dict[BindingKey, Binding] = {}
-        self._inbound: dict[Binding, None] | None = None  # bindings of which this exchange is the destination
         self._prepare()
 
     @classmethod
@@ -105,21 +103,6 @@ class Exchange(Compactable):
     def is_abandoned(self) -> bool:
         """Whether this is an auto-delete exchange without a binding left; asked when one has gone."""
         return self.is_auto_delete and not self._bindings and not self.is_deleted
-
-    def bound(self, binding: Binding) -> None:
-        """As a destination: remember a binding that leads here."""
-        if self._inbound is None:
-            self._inbound = {}
-        self._inbound[binding] = None
-
-    def unbound(self, binding: Binding) -> None:
-        if self._inbound is not None:
-            self._inbound.pop(binding, None)
-            if not self._inbound:
-                self._inbound = None
-
-    def inbound(self) -> list[Binding]:
-        return list(self._inbound or ())
 
     def match(self, routing_key: str, headers: Headers) -> Iterable[Destination]:
         """Destinations of a message; one may come more than once."""

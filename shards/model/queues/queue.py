@@ -8,7 +8,7 @@ from typing import Protocol
 from ipc.errors import AccessRefused
 from ipc.limits import DELIVERY_RUN_MAX
 from shards.compaction.compactable import Compactable
-from shards.model.bindings import Arguments, Binding
+from shards.model.bindings import Arguments, Bindable
 from shards.model.consumers import Consumer
 from shards.model.dead_letters import DELIVERY_LIMIT, MAXLEN, REJECTED
 from shards.model.queues.terms import PLAIN, REJECT_PUBLISH_DLX, Terms
@@ -40,13 +40,12 @@ class Owner(Protocol):
     exclusive_queues: dict[str, None]
 
 
-class Queue(Compactable):
+class Queue(Bindable):
     """One queue. Its store comes into being with the first message and goes with the last, so that an idle queue is a
     name, a few flags and nothing on disk."""
 
     __slots__ = (
         "_consumers",
-        "_inbound",
         "_is_ranked",
         "_keeper",
         "_open_store",
@@ -68,7 +67,7 @@ class Queue(Compactable):
         "store",
         "terms",
     )
-    COLLECTIONS = ("_consumers", "_inbound", "_returns", "_waiting")
+    COLLECTIONS = ("_consumers", "_returns", "_waiting")
 
     def __init__(
         self,
@@ -85,6 +84,7 @@ class Queue(Compactable):
         keeper: Keeper | None = None,
     ) -> None:
         """`keeper` is needed by terms that expire the queue or dead-letter its messages."""
+        super().__init__()
         self.name = name
         self.number = number
         self.is_durable = is_durable
@@ -99,7 +99,6 @@ class Queue(Compactable):
         self._open_store = open_store
         self._consumers: dict[Consumer, None] | None = None
         self._waiting: deque[Consumer] | None = None
-        self._inbound: dict[Binding, None] | None = None
         self._is_ranked = False  # whether consumers differ in priority
         self.appointment = 0
         self.terms = terms
@@ -382,22 +381,6 @@ class Queue(Compactable):
     def _bury(self, message: record.Record, reason: str, now: int) -> None:
         if self._keeper is not None:
             self._keeper.bury(self, message, reason, now)
-
-    # where it is bound ------------------------------------------------------------------------------------------------
-
-    def bound(self, binding: Binding) -> None:
-        if self._inbound is None:
-            self._inbound = {}
-        self._inbound[binding] = None
-
-    def unbound(self, binding: Binding) -> None:
-        if self._inbound is not None:
-            self._inbound.pop(binding, None)
-            if not self._inbound:
-                self._inbound = None
-
-    def inbound(self) -> list[Binding]:
-        return list(self._inbound or ())
 
     # the store's side -------------------------------------------------------------------------------------------------
 
