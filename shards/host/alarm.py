@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -12,7 +13,7 @@ from shards.model.agenda import Agenda
 class Alarm:
     """Set again whenever the agenda's first appointment has changed."""
 
-    def __init__(self, agenda: Agenda, bell: Bell, clock: Callable[[], int]) -> None:
+    def __init__(self, agenda: Agenda[Any], bell: Bell, clock: Callable[[], int]) -> None:
         self._agenda = agenda
         self._bell = bell
         self._clock = clock

@@ -1,7 +1,7 @@
 """What wants to be looked at later, and when: buckets of a tenth of a second, emptied when their time has come."""
 
 from heapq import heappop, heappush
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from shards.compaction.compactable import Compactable
 
@@ -14,18 +14,18 @@ class Timed(Protocol):
     appointment: int
     """The number of its bucket; 0: none."""
 
-    def look_again(self, now: int) -> None:
-        """Its time has come."""
+
+Item = TypeVar("Item", bound=Timed)
 
 
-class Agenda(Compactable):
+class Agenda(Compactable, Generic[Item]):
     """Appointments are kept a bucket too late at most, and never early."""
 
     __slots__ = ("_buckets", "_order")
     NESTED = ("_buckets",)
 
     def __init__(self) -> None:
-        self._buckets: dict[int, dict[Timed, None]] = {}
+        self._buckets: dict[int, dict[Item, None]] = {}
         self._order: list[
             int
         ] = []  # a heap of bucket numbers, some of buckets that are gone; lists shrink by themselves
@@ -39,7 +39,7 @@ class Agenda(Compactable):
             heappop(self._order)
         return self._order[0] * BUCKET_MS if self._order else 0
 
-    def set(self, item: Timed, due: int) -> None:
+    def set(self, item: Item, due: int) -> None:
         """Look at `item` at `due` instead of when it was due before; 0: never."""
         number = -(-due // BUCKET_MS)
         if number == item.appointment:
@@ -53,7 +53,7 @@ class Agenda(Compactable):
                 heappush(self._order, number)
             bucket[item] = None
 
-    def clear(self, item: Timed) -> None:
+    def clear(self, item: Item) -> None:
         bucket = self._buckets.get(item.appointment)
         if bucket is not None:
             bucket.pop(item, None)
@@ -61,11 +61,11 @@ class Agenda(Compactable):
                 del self._buckets[item.appointment]
         item.appointment = 0
 
-    def take_due(self, now: int) -> list[Timed]:
+    def take_due(self, now: int) -> list[Item]:
         """Everything that was to be looked at by now; it has no appointment any more."""
         if not self._order:
             return []
-        due: list[Timed] = []
+        due: list[Item] = []
         while 0 < self.next_due <= now:
             due += self._buckets.pop(heappop(self._order))
         for item in due:

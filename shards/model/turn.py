@@ -31,6 +31,15 @@ class Deliverable(Protocol):
         """These messages, handed out before, are done with."""
 
 
+class Expiring(Protocol):
+    """What is over at some time, or has something in it that is."""
+
+    appointment: int
+
+    def look_again(self, now: int) -> None:
+        """Its time has come."""
+
+
 class Confirming(Protocol):
     """A publisher that waits to hear that its messages are safe."""
 
@@ -76,7 +85,7 @@ class Turn(Compactable):
 
     def __init__(self, *, syncs: bool = True) -> None:
         self.now = 0
-        self.agenda = Agenda()
+        self.agenda: Agenda[Expiring] = Agenda()
         self.awake: list[Deliverable] = []
         self.unflushed: dict[Deliverable, None] = {}  # each once, however long the file system refuses
         self.confirming: list[Confirming] = []

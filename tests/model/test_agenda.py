@@ -12,7 +12,8 @@ class Item:
 
 
 def test_nothing_is_due_before_its_time() -> None:
-    agenda, item = Agenda(), Item()
+    agenda: Agenda[Item] = Agenda()
+    item = Item()
     agenda.set(item, 10_050)
 
     assert agenda.take_due(10_049) == []
@@ -20,7 +21,8 @@ def test_nothing_is_due_before_its_time() -> None:
 
 
 def test_what_was_due_is_due_once() -> None:
-    agenda, item = Agenda(), Item()
+    agenda: Agenda[Item] = Agenda()
+    item = Item()
     agenda.set(item, 10_000)
 
     assert agenda.take_due(20_000) == [item]
@@ -29,7 +31,8 @@ def test_what_was_due_is_due_once() -> None:
 
 
 def test_a_later_appointment_replaces_the_earlier_one() -> None:
-    agenda, item = Agenda(), Item()
+    agenda: Agenda[Item] = Agenda()
+    item = Item()
     agenda.set(item, 10_000)
     agenda.set(item, 20_000)
 
@@ -38,7 +41,8 @@ def test_a_later_appointment_replaces_the_earlier_one() -> None:
 
 
 def test_an_appointment_that_was_cancelled_does_not_come_up() -> None:
-    agenda, item = Agenda(), Item()
+    agenda: Agenda[Item] = Agenda()
+    item = Item()
     agenda.set(item, 10_000)
     agenda.clear(item)
 
@@ -47,7 +51,7 @@ def test_an_appointment_that_was_cancelled_does_not_come_up() -> None:
 
 
 def test_the_next_one_is_the_earliest_whatever_the_order_they_were_made_in() -> None:
-    agenda = Agenda()
+    agenda: Agenda[Item] = Agenda()
     items = [Item() for _ in range(5)]
     for item, due in zip(items, (50_000, 10_000, 30_000, 20_000, 40_000), strict=True):
         agenda.set(item, due)
