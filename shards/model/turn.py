@@ -9,10 +9,13 @@ is written now is covered by round `next_round`; a round that has begun covers n
 
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from shards.compaction.compactable import Compactable
 from shards.model.agenda import Agenda
+
+APPOINTMENT_MS: Final = 10
+"""How late what is due may be looked at, as far as this is the agenda's doing: messages may wait for as little."""
 
 
 class Deliverable(Protocol):
@@ -85,7 +88,7 @@ class Turn(Compactable):
 
     def __init__(self, *, syncs: bool = True) -> None:
         self.now = 0
-        self.agenda: Agenda[Expiring] = Agenda()
+        self.agenda: Agenda[Expiring] = Agenda(APPOINTMENT_MS)
         self.awake: list[Deliverable] = []
         self.unflushed: dict[Deliverable, None] = {}  # each once, however long the file system refuses
         self.confirming: list[Confirming] = []
