@@ -155,6 +155,9 @@ class Turn(Compactable):
         self._unblock_storage()
 
     def _write(self) -> None:
+        if self._buried:
+            # Copies that were made while queues were looked at: they are to be written before their originals go.
+            self.unflushed.update(dict.fromkeys(self.awake))
         self._flush()
         buried, self._buried = self._buried, []
         for queue, positions in buried:

@@ -209,3 +209,18 @@ def test_what_is_acknowledged_is_not_counted_any_more(world: World, client: Clie
     client.ack(message.method.delivery_tag)
 
     assert not world.vhost.queue("q").returned_count
+
+
+def test_a_copy_is_written_before_its_original_is_settled(world: World, client: Client) -> None:
+    client.declare("graves", durable=True)
+    arguments = to_dead(**{"x-message-ttl": 100, "x-dead-letter-routing-key": "graves"})
+    client.declare("q", durable=True, arguments=arguments)
+    client.publish("", "q", b"late", persistent=True)
+    graves, queue = world.vhost.queue("graves"), world.vhost.queue("q")
+
+    world.turn.finish(world.now + 200)
+
+    assert graves.store is not None
+    assert queue.store is not None
+    assert queue.unacknowledged_count == 0
+    assert (graves.ready_count, graves.store.unwritten_bytes) == (1, 0)
