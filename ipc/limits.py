@@ -59,7 +59,11 @@ DELIVERY_RUN_MAX: Final = 64  # messages given to one consumer before the next o
 
 DROPPED_PER_TURN_MAX: Final = 4096  # expired or too many, before other queues have their turn
 TIME_MS_MAX: Final = 2**32 - 1  # of message-ttl, expires and their like: 49 days, as in RabbitMQ
-DEDUPLICATED_MAX_DEFAULT: Final = 128  # messages a deduplicating queue remembers, as LavinMQ does
+
+# deduplication: one queue or exchange ---------------------------------------------------------------------------------
+DEDUPLICATED_MAX_DEFAULT: Final = 128  # messages remembered where nobody says how many, as in LavinMQ
+DEDUPLICATED_MAX: Final = 2**20  # that may be asked for; each takes 150 to 250 bytes of memory
+DEDUPLICATION_KEY_BYTES_MAX: Final = 64  # of a header's value that are remembered as they are; of longer ones a digest
 
 # one exchange ---------------------------------------------------------------------------------------------------------
 HASH_BUCKETS_MAX: Final = 2**17  # the weights of all bindings to a consistent hash exchange together, 4 bytes each

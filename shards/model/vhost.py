@@ -23,6 +23,7 @@ from shards.model.exchanges.exchange import Exchange, Headers
 from shards.model.exchanges.registry import EXCHANGE_TYPES, PREDECLARED
 from shards.model.exchanges.routing import route
 from shards.model.policies import Rulebook
+from shards.model.publication import Publication
 from shards.model.queues.queue import GENERATED, Owner, Queue
 from shards.model.queues.terms import read_terms, recall_terms
 from shards.model.turn import FreshName, Turn
@@ -40,7 +41,7 @@ from shards.store.definitions import (
 )
 from shards.store.files import Files
 from shards.store.message_store import MessageStore
-from shards.store.record import PERSISTENT, Record, encode
+from shards.store.record import Record
 from shards.store.recovery import RecoveryReport
 
 
@@ -411,19 +412,13 @@ class VHost(Compactable):
             keys = [terms.dead_letter_routing_key]
             death.forget_carbon_copies()
         header = death.header
-        facts = properties.inspect(header)
-        targets, _ = self.route(
-            exchange,
-            keys[0],
-            lambda: properties.headers(header, facts),
-            keys[1:],
-            lambda: properties.identities(header),
-        )
-        address = _address(exchange.name, keys[0])
-        whole = encode(now, message.flags & PERSISTENT, message.priority, address, header, message.body)
-        for target in targets:
-            if not death.leads_in_circles(target.name):
-                target.append(whole)
+        copy = Publication(_address(exchange.name, keys[0]), header, properties.inspect(header), message.body)
+        if exchange.deduplication is not None and exchange.deduplication.is_duplicate(copy.fields, now):
+            return
+        targets, _ = self.route(exchange, keys[0], copy.headers, keys[1:], copy.identities)
+        copy.enter([target for target in targets if not death.leads_in_circles(target.name)], now)
+        if exchange.deduplication is not None:
+            exchange.deduplication.remember(copy.fields, now)
 
     # its files --------------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from tests.protocols.conversation import Client, World
 OWNERS = {
     *("Access", "Channel", "Connection", "Deadlines", "Definitions", "DirectExchange", "DiskFiles", "FanoutExchange"),
     *("HeadersExchange", "Ledger", "MessageStore", "Pump", "Queue", "TopicExchange", "TrieNode", "Turn", "VHost"),
-    *("VHosts", "Rulebook", "Transaction", "ConsistentHashExchange", "HashBuckets", "HashRing"),
+    *("VHosts", "Rulebook", "Transaction", "ConsistentHashExchange", "HashBuckets", "HashRing", "Deduplication"),
 }
 """What a loaded shard must consist of for the walk to have seen it all."""
 
@@ -85,6 +85,7 @@ def load(world: LoadedShard) -> None:
             client.ask(hashing)
             client.ask(commands.Queue.Bind(queue=queue, exchange=f"x.{kind}", routing_key="3"))
         client.ask(commands.Queue.Declare(queue=f"exclusive{number}", exclusive=True))
+        deduplicate(client, number)
         for kind in ("direct", "fanout", "topic", "headers"):
             arguments: dict[str, Any] = {"x-match": "any", "number": number} if kind == "headers" else {}
             client.ask(
@@ -103,6 +104,18 @@ def load(world: LoadedShard) -> None:
         client.say(commands.Basic.Nack(delivery_tag=3, requeue=True), 1)
         client.say(commands.Basic.Get(queue=queue), 3)
         client.replies()
+
+
+def deduplicate(client: Client, number: int) -> None:
+    """A queue and an exchange that remember some messages each."""
+    arguments: Any = {"x-message-deduplication": True}
+    client.ask(commands.Queue.Declare(queue=f"once{number}", arguments=arguments))
+    client.ask(commands.Exchange.Declare(exchange="x.once", exchange_type="topic", arguments=arguments))
+    for exchange, key in (("", f"once{number}"), ("x.once", "nowhere")):
+        for body in range(10):
+            headers: Any = {"x-deduplication-header": f"{number}.{body}"}
+            client.publish(exchange, key, b"x", properties=commands.Basic.Properties(headers=headers))
+    client.replies()
 
 
 def begin_transaction(client: Client, queue: str) -> None:

@@ -18,6 +18,8 @@ TIMESTAMP: Final = 1 << 6
 
 _FIXED: Final = struct.Struct(">HHQH")
 _LENGTH: Final = struct.Struct(">I")
+# How RabbitMQ reads them: both 64-bit kinds have a sign.
+_INTEGERS: Final = {kind: struct.Struct(f">{code}") for kind, code in zip(b"bBsuIilL", "bBhHiIqq", strict=True)}
 
 
 def take_apart(payload: bytes) -> dict[int, bytes]:
@@ -45,6 +47,11 @@ def fields_of(table: bytes) -> dict[str, bytes]:
     return {name: table[start:end] for name, start, end in raw_fields(table, 0, len(table))} if table else {}
 
 
+def raw_headers(payload: bytes, at: int) -> dict[str, bytes]:
+    """The same of the header table at this index of a header's payload; 0: there is none."""
+    return {name: payload[start:end] for name, start, end in raw_fields(payload, at, len(payload))} if at else {}
+
+
 def table_of(fields: Mapping[str, bytes]) -> bytes:
     """The opposite of `fields_of`."""
     content = b"".join(_name(name) + value for name, value in fields.items())
@@ -64,6 +71,12 @@ def text_of(value: bytes) -> str:
 def number_of(value: bytes) -> int:
     """The value `number` made; 0 for anything else."""
     return int(struct.unpack_from(">q", value, 1)[0]) if value[:1] == b"l" else 0
+
+
+def integer_of(value: bytes) -> int | None:
+    """The value of an integer field of any size; None for anything else."""
+    layout = _INTEGERS.get(value[0]) if value else None
+    return None if layout is None else int(layout.unpack_from(value, 1)[0])
 
 
 # kind and value -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ipc.errors import PreconditionFailed
 from shards.model.bindings import Arguments
+from shards.model.queues.terms import DEDUPLICATION, Terms, read_terms, recall_terms
 
 ALTERNATE_EXCHANGE: Final = ("alternate-exchange", "x-alternate-exchange")
 """RabbitMQ's name for it and LavinMQ's; the first one that is there counts."""
@@ -47,6 +48,20 @@ def find_alternate(arguments: Arguments) -> str | None:
     """The same for arguments that were checked before, or stored when nobody did."""
     names = map(arguments.get, ALTERNATE_EXCHANGE)
     return next((name for name in names if isinstance(name, str)), None)
+
+
+def read_deduplication(arguments: Arguments, where: str) -> Terms:
+    """How it deduplicates, if it does: what a queue with these arguments would do; raises PreconditionFailed (406)."""
+    return read_terms(_only_deduplication(arguments), where)
+
+
+def recall_deduplication(arguments: Arguments) -> Terms:
+    """The same for arguments that were stored when nobody checked them."""
+    return recall_terms(_only_deduplication(arguments))
+
+
+def _only_deduplication(arguments: Arguments) -> Arguments:
+    return {name: arguments[name] for name in DEDUPLICATION if name in arguments}
 
 
 def field_type(value: Any) -> str:

@@ -3,8 +3,15 @@
 from collections.abc import Callable, Iterable
 from typing import ClassVar, TypeAlias
 
+from shards.compaction.compactable import Compactable
 from shards.model.bindings import Arguments, Bindable, Binding, BindingKey, Destination
-from shards.model.exchanges.arguments import find_alternate, read_alternate
+from shards.model.deduplication import Deduplication
+from shards.model.exchanges.arguments import (
+    find_alternate,
+    read_alternate,
+    read_deduplication,
+    recall_deduplication,
+)
 
 Headers: TypeAlias = Callable[[], Arguments]
 """Decodes the message's header table, or its properties, when a rule wants to look at it."""
@@ -17,6 +24,7 @@ class Exchange(Bindable):
         "_bindings",
         "alternate",
         "arguments",
+        "deduplication",
         "is_auto_delete",
         "is_deleted",
         "is_durable",
@@ -45,8 +53,13 @@ class Exchange(Bindable):
         self.is_deleted = False
         self.arguments = arguments or {}
         self.alternate = self.own_alternate  # name of the exchange that gets what matches nothing; there may be none
+        terms = recall_deduplication(self.arguments)
+        self.deduplication = Deduplication(terms) if terms.deduplicates else None
         self._bindings: dict[BindingKey, Binding] = {}
         self._prepare()
+
+    def children(self) -> Iterable[Compactable]:
+        return () if self.deduplication is None else (self.deduplication,)
 
     @classmethod
     def check_arguments(cls, arguments: Arguments, where: str) -> None:
@@ -55,6 +68,7 @@ class Exchange(Bindable):
         `where` is the exchange as a client is told of it: `exchange 'news' in vhost '/'`.
         """
         read_alternate(arguments, where)
+        read_deduplication(arguments, where)
 
     def check_binding(self, routing_key: str, arguments: Arguments, where: str) -> None:
         """Raises PreconditionFailed (406) for a binding that this exchange cannot follow."""

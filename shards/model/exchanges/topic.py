@@ -30,7 +30,7 @@ class TopicExchange(Exchange):
         self._root: Node = TrieNode()
 
     def children(self) -> Iterable[Compactable]:
-        return (self._root,)
+        return (*super().children(), self._root)
 
     def match(self, routing_key: str, headers: Headers) -> Iterator[Destination]:
         for node in _reached(self._root, _words(routing_key)):

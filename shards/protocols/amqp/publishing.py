@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from ipc.errors import AccessRefused, FrameError, PreconditionFailed, ReplyCode, UnexpectedFrame
-from ipc.limits import LARGE_BODY_BYTES
 from ipc.wire.amqp import properties
+from shards.model import carbon_copies
+from shards.model.publication import Publication
 from shards.model.queues.queue import Queue
 from shards.protocols.amqp import addressing
 from shards.protocols.amqp.framing import body_frames, returned
-from shards.store import record
 
 if TYPE_CHECKING:
+    from shards.model.deduplication import Deduplication
     from shards.model.exchanges.exchange import Exchange
     from shards.protocols.amqp.channel import Channel
     from shards.protocols.amqp.connection import Connection
@@ -36,6 +37,7 @@ class Route:
     __slots__ = (
         "address",
         "channel",
+        "deduplication",
         "has_durable",
         "is_immediate",
         "is_mandatory",
@@ -44,32 +46,44 @@ class Route:
         "takes_runs",
     )
 
-    def __init__(self, channel: "Channel", method: bytes, queues: list[Queue], revision: int) -> None:
-        """`method`: the whole frame."""
+    def __init__(
+        self,
+        channel: "Channel",
+        method: bytes,
+        queues: list[Queue],
+        revision: int,
+        deduplication: "Deduplication | None" = None,
+    ) -> None:
+        """`method`: the whole frame; `deduplication`: the exchange's."""
         self.channel = channel
         self.address = method[_ADDRESS]
         self.queues = queues
         self.revision = revision
+        self.deduplication = deduplication
         self.is_mandatory = bool(method[_FLAGS] & _MANDATORY)
         self.is_immediate = bool(method[_FLAGS] & _IMMEDIATE)
         self.has_durable = any(queue.is_durable for queue in queues)
         self.takes_runs = all(queue.takes_runs for queue in queues)
 
 
-class Content:
+class Content(Publication):
     """A message under way on one channel: its method has come, header and body have not all."""
 
-    __slots__ = ("body", "body_bytes", "copies", "exchange", "facts", "header", "method", "routing_key")
+    __slots__ = ("body_bytes", "copies", "exchange", "method", "routing_key")
+    body: bytearray
 
     def __init__(self, method: bytes, exchange: str, routing_key: str) -> None:
+        # A body in one piece, and not a list of frames, which may be tiny, or empty without end.
+        super().__init__(method[_ADDRESS], b"", properties.NO_FACTS, bytearray())
         self.method = method
         self.exchange = exchange
         self.routing_key = routing_key
         self.copies: tuple[str, ...] = ()  # more routing keys
-        self.header: bytes | None = None
-        self.facts = properties.NO_FACTS
-        self.body = bytearray()  # and not a list of frames, which may be tiny, or empty without end
         self.body_bytes = 0
+
+    @property
+    def awaits_header(self) -> bool:
+        return not self.header
 
 
 def publish(channel: "Channel", method: commands.Basic.Publish, raw: bytes) -> None:
@@ -93,7 +107,7 @@ def _require_topics(connection: "Connection", exchange: "Exchange", routing_keys
 
 def header(channel: "Channel", payload: bytes, now: int) -> None:
     content = channel.content
-    if content is None or content.header is not None:
+    if content is None or not content.awaits_header:
         raise UnexpectedFrame("content header without basic.publish before it")
     size = properties.body_size(payload)
     limit = channel.connection.message_bytes_max
@@ -113,15 +127,15 @@ def _admit(channel: "Channel", content: Content, payload: bytes) -> bytes:
     if facts.reply_to_at:
         payload = addressing.with_reply_address(channel, payload, facts)
     if facts.may_have_copies:
-        content.copies = addressing.copies(payload, facts)
+        content.copies = carbon_copies.copies(payload, facts)
         _require_topics(channel.connection, channel.connection.vhost.exchange(content.exchange), content.copies)
-        payload = addressing.without_hidden(payload, facts)
+        payload = carbon_copies.without_hidden(payload, facts)
     return payload
 
 
 def body(channel: "Channel", payload: memoryview, now: int) -> None:
     content = channel.content
-    if content is None or content.header is None:
+    if content is None or content.awaits_header:
         raise UnexpectedFrame("content body without content header before it")
     content.body += payload
     if len(content.body) > content.body_bytes:
@@ -144,17 +158,11 @@ def _complete(channel: "Channel", content: Content, now: int) -> None:
 def find_route(channel: "Channel", content: Content) -> tuple[Route, bool]:
     """Where the message leads now, and whether every message with this method does, whatever its properties say."""
     vhost = channel.connection.vhost
-    payload, facts = content.header or b"", content.facts
     exchange = vhost.exchange(content.exchange)
-    queues, by_key = vhost.route(
-        exchange,
-        content.routing_key,
-        lambda: properties.headers(payload, facts),
-        content.copies,
-        lambda: properties.identities(payload),
-    )
-    route = Route(channel, content.method, queues, vhost.revision)
-    return route, by_key and not content.copies and not route.is_immediate
+    queues, by_key = vhost.route(exchange, content.routing_key, content.headers, content.copies, content.identities)
+    route = Route(channel, content.method, queues, vhost.revision, exchange.deduplication)
+    is_plain = not (content.copies or route.is_immediate) and route.deduplication is None
+    return route, by_key and is_plain
 
 
 def store(route: Route, content: Content, now: int) -> bool:
@@ -162,21 +170,31 @@ def store(route: Route, content: Content, now: int) -> bool:
 
     False when one of the queues is full and refused it.
     """
-    channel, facts = route.channel, content.facts
+    channel = route.channel
     channel.connection.turn.published += 1
-    queues = [queue for queue in route.queues if _takes_at_once(queue)] if route.is_immediate else route.queues
-    is_refused = False
-    if queues:
-        is_refused = not _append(queues, route.address, content, now)
-    elif route.is_mandatory and not route.queues:
-        _return(channel, ReplyCode.NO_ROUTE, route.address, content)
-    elif route.is_immediate:
-        _return(channel, ReplyCode.NO_CONSUMERS, route.address, content)
-    if channel.confirms is not None and is_refused:
+    # One that the exchange remembers leads nowhere, and nobody needs to hear of it: it is where it belongs already.
+    is_known = route.deduplication is not None and route.deduplication.is_duplicate(content.fields, now)
+    is_taken = is_known or _pass_on(route, content, now)
+    if channel.confirms is not None and not is_taken:
         channel.confirms.refused()
     elif channel.confirms is not None:
-        channel.confirms.published(1, awaits_disk=facts.is_persistent and route.has_durable)
-    return not is_refused
+        channel.confirms.published(1, awaits_disk=content.facts.is_persistent and route.has_durable)
+    return is_taken
+
+
+def _pass_on(route: Route, content: Content, now: int) -> bool:
+    """False when one of the queues refused it."""
+    channel = route.channel
+    queues = [queue for queue in route.queues if _takes_at_once(queue)] if route.is_immediate else route.queues
+    if route.is_mandatory and not route.queues:
+        _return(channel, ReplyCode.NO_ROUTE, route.address, content)
+    elif route.is_immediate and not queues:
+        _return(channel, ReplyCode.NO_CONSUMERS, route.address, content)
+    elif not content.offer(queues, now):
+        return False
+    elif route.deduplication is not None:
+        route.deduplication.remember(content.fields, now)
+    return True
 
 
 def _takes_at_once(queue: Queue) -> bool:
@@ -187,28 +205,6 @@ def _takes_at_once(queue: Queue) -> bool:
 def _return(channel: "Channel", code: ReplyCode, address: bytes, content: Content) -> None:
     connection = channel.connection
     connection.write(
-        returned(channel.number, code, code.name.encode(), address, content.header or b"")
+        returned(channel.number, code, code.name.encode(), address, content.header)
         + body_frames(channel.number, content.body, connection.frame_max)
     )
-
-
-def _append(queues: list[Queue], address: bytes, content: Content, now: int) -> bool:
-    """Whether all of them took it; those that do take it whatever others say."""
-    header, facts, body = content.header or b"", content.facts, content.body
-    flags = record.flags(is_persistent=facts.is_persistent, expires=facts.expires)
-    taking = [queue for queue in queues if not queue.is_full(now)]
-    if len(body) >= LARGE_BODY_BYTES:
-        head = record.encode_head(now, flags, facts.priority, address, header, len(body))
-        for queue in taking:
-            queue.append_large([head, body], len(head) + len(body), expires=facts.expires)
-    else:
-        whole = record.encode(now, flags, facts.priority, address, header, body)
-        for queue in taking:
-            queue.append(whole, expires=facts.expires)
-    if len(taking) == len(queues):
-        return True
-    refused = record.Record(now, flags, facts.priority, address, header, bytes(body))
-    for queue in queues:
-        if queue not in taking:
-            queue.refuse(refused, now)
-    return False
