@@ -70,6 +70,12 @@ HASH_BUCKETS_MAX: Final = 2**17  # the weights of all bindings to a consistent h
 HASH_RING_WEIGHT_MAX: Final = 2**12  # the same when it has a ring
 HASH_RING_POINTS_PER_WEIGHT: Final = 32  # 8 bytes each; shares of bindings of weight 1 then differ by 18 %
 
+# messages that wait at an exchange ------------------------------------------------------------------------------------
+DELAY_MS_MAX: Final = 2**32 - 1  # 49 days, as in RabbitMQ's plugin; what asks for more does not wait there either
+RELEASED_PER_TURN_MAX: Final = 1024  # before queues and clients have their turn
+RELEASED_BYTES_PER_TURN_MAX: Final = 8 * MIB  # the same, where they are large; one at least
+RELEASE_RETRY_MS: Final = 1000  # while the disk refuses writes, or one of them cannot be read
+
 # between processes ----------------------------------------------------------------------------------------------------
 PACKET_BYTES_MAX: Final = 128 * KIB  # a SEQPACKET message above ~212 KB is EMSGSIZE (measured)
 PACKET_DESCRIPTORS_MAX: Final = 16  # the kernel allows 253

@@ -107,6 +107,10 @@ class Rulebook(Compactable):
         found = self.ruling(name, EXCHANGE).definition.get("alternate-exchange")
         return None if found is None else str(found)
 
+    def delays(self, name: str) -> bool:
+        """Whether the exchange of this name is to keep messages back although it did not ask for it itself."""
+        return self.ruling(name, EXCHANGE).definition.get("delayed-message") is True
+
 
 def _ruling(policy: Policy | None, operator_policy: Policy | None) -> Ruling:
     definition = merged(policy.definition if policy else {}, operator_policy.definition if operator_policy else {})
@@ -126,7 +130,7 @@ def merged(definition: Definition, operators: Definition) -> Definition:
     return both
 
 
-def _lower(value: int | str, operators: int | str) -> int | str:
+def _lower(value: bool | int | str, operators: bool | int | str) -> bool | int | str:
     if isinstance(value, int) and isinstance(operators, int):
         # -1 says "no limit", and is no way around the operator's.
         return min(value, operators) if min(value, operators) >= 0 else max(value, operators)

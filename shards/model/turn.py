@@ -43,14 +43,18 @@ class Expiring(Protocol):
         """Its time has come."""
 
 
-class Confirming(Protocol):
+class Awaiting(Protocol):
+    """Somebody who has to know when something is on disk."""
+
+    def released(self, durable_through: int) -> bool:
+        """Rounds up to this one are on disk; True while more is awaited."""
+
+
+class Confirming(Awaiting, Protocol):
     """A publisher that waits to hear that its messages are safe."""
 
     def written(self, turn: "Turn") -> None:
         """Everything published so far has left the process."""
-
-    def released(self, durable_through: int) -> bool:
-        """Rounds up to this one are on disk; True while more is awaited."""
 
 
 class Sender(Protocol):
@@ -102,7 +106,7 @@ class Turn(Compactable):
         self.is_storage_blocked = False
         self.published = 0  # messages, since the host last looked
         self.delivered = 0  # the same of messages handed to consumers
-        self._waiting: dict[Confirming, None] = {}
+        self._waiting: dict[Awaiting, None] = {}
         self._buried: list[tuple[Deliverable, array[int]]] = []  # originals of copies that are not written yet
 
     def children(self) -> Iterable[Compactable]:
@@ -118,13 +122,13 @@ class Turn(Compactable):
             queue.is_awake = True
             self.awake.append(queue)
 
-    def await_round(self, waiter: Confirming) -> int:
+    def await_round(self, waiter: Awaiting) -> int:
         """Call `waiter.released` once what is written now is on disk; the number of the round that will tell."""
         self.round_wanted = True
         self._waiting[waiter] = None
         return self.next_round
 
-    def forget(self, waiter: Confirming) -> None:
+    def forget(self, waiter: Awaiting) -> None:
         self._waiting.pop(waiter, None)
 
     @property

@@ -24,6 +24,7 @@ OWNERS = {
     *("Access", "Channel", "Connection", "Deadlines", "Definitions", "DirectExchange", "DiskFiles", "FanoutExchange"),
     *("HeadersExchange", "Ledger", "MessageStore", "Pump", "Queue", "TopicExchange", "TrieNode", "Turn", "VHost"),
     *("VHosts", "Rulebook", "Transaction", "ConsistentHashExchange", "HashBuckets", "HashRing", "Deduplication"),
+    *("Chunk", "DelayedMessageExchange", "Schedule", "WaitingRoom"),
 }
 """What a loaded shard must consist of for the walk to have seen it all."""
 
@@ -86,6 +87,7 @@ def load(world: LoadedShard) -> None:
             client.ask(commands.Queue.Bind(queue=queue, exchange=f"x.{kind}", routing_key="3"))
         client.ask(commands.Queue.Declare(queue=f"exclusive{number}", exclusive=True))
         deduplicate(client, number)
+        delay(client, number)
         for kind in ("direct", "fanout", "topic", "headers"):
             arguments: dict[str, Any] = {"x-match": "any", "number": number} if kind == "headers" else {}
             client.ask(
@@ -115,6 +117,21 @@ def deduplicate(client: Client, number: int) -> None:
         for body in range(10):
             headers: Any = {"x-deduplication-header": f"{number}.{body}"}
             client.publish(exchange, key, b"x", properties=commands.Basic.Properties(headers=headers))
+    client.replies()
+
+
+def delay(client: Client, number: int) -> None:
+    """Messages that wait at an exchange."""
+    arguments: Any = {"x-delayed-type": "topic"}
+    client.ask(
+        commands.Exchange.Declare(
+            exchange="x.delayed", exchange_type="x-delayed-message", durable=True, arguments=arguments
+        )
+    )
+    client.ask(commands.Queue.Bind(queue=f"once{number}", exchange="x.delayed", routing_key=f"a.{number}.*"))
+    for body in range(30):
+        headers: Any = {"x-delay": 1_000_000 + body}
+        client.publish("x.delayed", "a.b.c", b"x", properties=commands.Basic.Properties(headers=headers))
     client.replies()
 
 

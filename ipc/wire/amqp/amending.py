@@ -20,6 +20,7 @@ _FIXED: Final = struct.Struct(">HHQH")
 _LENGTH: Final = struct.Struct(">I")
 # How RabbitMQ reads them: both 64-bit kinds have a sign.
 _INTEGERS: Final = {kind: struct.Struct(f">{code}") for kind, code in zip(b"bBsuIilL", "bBhHiIqq", strict=True)}
+_UNSIGNED: Final = frozenset((b"B", b"u", b"i"))
 
 
 def take_apart(payload: bytes) -> dict[int, bytes]:
@@ -89,6 +90,13 @@ def text(value: str) -> bytes:
 
 def number(value: int) -> bytes:
     return b"l" + struct.pack(">q", value)
+
+
+def integer(value: int, kind: bytes) -> bytes:
+    """An integer field of this kind, or of 64 bits where that has no room for its sign."""
+    if value < 0 and kind in _UNSIGNED:
+        return number(value)
+    return kind + _INTEGERS[kind[0]].pack(value)
 
 
 def moment(milliseconds: int) -> bytes:

@@ -11,6 +11,9 @@ from shards.model.queues.terms import DEDUPLICATION, Terms, read_terms, recall_t
 ALTERNATE_EXCHANGE: Final = ("alternate-exchange", "x-alternate-exchange")
 """RabbitMQ's name for it and LavinMQ's; the first one that is there counts."""
 
+DELAYED_EXCHANGE: Final = "x-delayed-exchange"
+"""LavinMQ's way to ask for delayed messages at an exchange of any type."""
+
 _FIELD_TYPES: Final[dict[type, str]] = {
     str: "longstr",
     bool: "bool",
@@ -33,6 +36,14 @@ def read_text(arguments: Arguments, name: str, where: str) -> str | None:
         return None
     value = arguments[name]
     if not isinstance(value, str):
+        raise PreconditionFailed(f"invalid type '{field_type(value)}' for arg '{name}' in {where}")
+    return value
+
+
+def read_flag(arguments: Arguments, name: str, where: str) -> bool:
+    """False without one; raises PreconditionFailed (406) for anything but a boolean."""
+    value = arguments.get(name, False)
+    if not isinstance(value, bool):
         raise PreconditionFailed(f"invalid type '{field_type(value)}' for arg '{name}' in {where}")
     return value
 

@@ -32,7 +32,10 @@ _IMMEDIATE = 2
 
 
 class Route:
-    """Where the bytes of one publish method lead, as long as the topology's revision stays the same."""
+    """Where the bytes of one publish method lead, as long as the topology's revision stays the same.
+
+    Where a message waits on its way stands in its content, because it depends on more than that.
+    """
 
     __slots__ = (
         "address",
@@ -49,20 +52,23 @@ class Route:
     def __init__(
         self,
         channel: "Channel",
-        method: bytes,
+        content: "Content",
         queues: list[Queue],
         revision: int,
-        deduplication: "Deduplication | None" = None,
+        deduplication: "Deduplication | None",
     ) -> None:
-        """`method`: the whole frame; `deduplication`: the exchange's."""
+        """Of a message that was routed; `deduplication`: the exchange's."""
+        method = content.method
         self.channel = channel
-        self.address = method[_ADDRESS]
+        self.address = content.address
         self.queues = queues
         self.revision = revision
         self.deduplication = deduplication
         self.is_mandatory = bool(method[_FLAGS] & _MANDATORY)
         self.is_immediate = bool(method[_FLAGS] & _IMMEDIATE)
-        self.has_durable = any(queue.is_durable for queue in queues)
+        self.has_durable = any(queue.is_durable for queue in queues) or any(
+            exchange.is_durable for exchange in content.held_at
+        )
         self.takes_runs = all(queue.takes_runs for queue in queues)
 
 
@@ -114,23 +120,24 @@ def header(channel: "Channel", payload: bytes, now: int) -> None:
     if size > limit:
         raise PreconditionFailed(f"message size {size} is larger than configured max size {limit}")
     content.facts = facts = properties.inspect(payload)
-    content.header = payload if addressing.is_plain(channel.connection, facts) else _admit(channel, content, payload)
+    content.header = content.whole_header = payload
+    if not addressing.is_plain(channel.connection, facts):
+        _admit(channel, content)
     content.body_bytes = size
     if not size:
         _complete(channel, content, now)
 
 
-def _admit(channel: "Channel", content: Content, payload: bytes) -> bytes:
-    """The header to be stored instead of this one, which is not plain; raises PreconditionFailed (406)."""
+def _admit(channel: "Channel", content: Content) -> None:
+    """Put the header to be stored in the place of one that is not plain; raises PreconditionFailed (406)."""
     facts = content.facts
     addressing.check_user(channel.connection, facts)
     if facts.reply_to_at:
-        payload = addressing.with_reply_address(channel, payload, facts)
+        content.header = content.whole_header = addressing.with_reply_address(channel, content.header, facts)
     if facts.may_have_copies:
-        content.copies = carbon_copies.copies(payload, facts)
+        content.copies = carbon_copies.copies(content.header, facts)
         _require_topics(channel.connection, channel.connection.vhost.exchange(content.exchange), content.copies)
-        payload = carbon_copies.without_hidden(payload, facts)
-    return payload
+        content.header = carbon_copies.without_hidden(content.header, facts)
 
 
 def body(channel: "Channel", payload: memoryview, now: int) -> None:
@@ -159,8 +166,10 @@ def find_route(channel: "Channel", content: Content) -> tuple[Route, bool]:
     """Where the message leads now, and whether every message with this method does, whatever its properties say."""
     vhost = channel.connection.vhost
     exchange = vhost.exchange(content.exchange)
-    queues, by_key = vhost.route(exchange, content.routing_key, content.headers, content.copies, content.identities)
-    route = Route(channel, content.method, queues, vhost.revision, exchange.deduplication)
+    queues, by_key = vhost.route(
+        exchange, content.routing_key, content.headers, content.copies, content.identities, content.is_held
+    )
+    route = Route(channel, content, queues, vhost.revision, exchange.deduplication)
     is_plain = not (content.copies or route.is_immediate) and route.deduplication is None
     return route, by_key and is_plain
 
@@ -186,15 +195,19 @@ def _pass_on(route: Route, content: Content, now: int) -> bool:
     """False when one of the queues refused it."""
     channel = route.channel
     queues = [queue for queue in route.queues if _takes_at_once(queue)] if route.is_immediate else route.queues
-    if route.is_mandatory and not route.queues:
+    is_held = bool(content.held_at)
+    if route.is_mandatory and not (route.queues or is_held):
         _return(channel, ReplyCode.NO_ROUTE, route.address, content)
-    elif route.is_immediate and not queues:
+        return True
+    if route.is_immediate and not (queues or is_held):
         _return(channel, ReplyCode.NO_CONSUMERS, route.address, content)
-    elif not content.offer(queues, now):
-        return False
-    elif route.deduplication is not None:
+        return True
+    if is_held:
+        channel.connection.vhost.hold(content, now)
+    is_taken = content.offer(queues, now)
+    if is_taken and route.deduplication is not None:
         route.deduplication.remember(content.fields, now)
-    return True
+    return is_taken
 
 
 def _takes_at_once(queue: Queue) -> bool:
