@@ -47,6 +47,7 @@ from shards.store.files import Files
 from shards.store.message_store import MessageStore
 from shards.store.record import Record
 from shards.store.recovery import RecoveryReport
+from shards.store.waiting_store import WaitingStore
 
 
 class VHost(Compactable):
@@ -435,13 +436,8 @@ class VHost(Compactable):
     def hold(self, message: Publication, now: int) -> None:
         """Let a message wait at all exchanges that keep it back."""
         for exchange in message.held_at:
-            if exchange.waiting_room is None:
-                store = MessageStore(
-                    self._files, self._waiting_directory(exchange), self._settings, durable=exchange.is_durable
-                )
-                self._open_waiting_room(exchange, store)
-            if exchange.waiting_room is not None:
-                exchange.waiting_room.append(message, now + message.delay)
+            room = exchange.waiting_room or self._open_waiting_room(exchange)
+            room.append(message, now + message.delay)
 
     def _release(self, exchange: Exchange, kept: Record, now: int) -> None:
         """Pass on what has waited at `exchange`, with the bindings of this moment."""
@@ -454,9 +450,18 @@ class VHost(Compactable):
         targets, _ = self.route(exchange, keys[0], message.headers, keys[1:], message.identities)
         message.offer(targets, now)
 
-    def _open_waiting_room(self, exchange: Exchange, store: MessageStore) -> None:
-        release = partial(self._release, exchange)
-        exchange.waiting_room = WaitingRoom(exchange.name, self._turn, store, release, is_durable=exchange.is_durable)
+    def _open_waiting_room(self, exchange: Exchange, store: WaitingStore | None = None) -> WaitingRoom:
+        if store is None:
+            directory = self._waiting_directory(exchange)
+            store = WaitingStore(self._files, directory, self._settings, durable=exchange.is_durable)
+        room = exchange.waiting_room = WaitingRoom(
+            self._where(exchange.name),
+            self._turn,
+            store,
+            partial(self._release, exchange),
+            is_durable=exchange.is_durable,
+        )
+        return room
 
     def _waiting_directory(self, exchange: Exchange) -> str:
         parent = self._paths.delayed if exchange.is_durable else self._paths.transient
@@ -520,7 +525,7 @@ class VHost(Compactable):
         for exchange in self._exchanges.values():
             directory = self._waiting_directory(exchange)
             if directory in present:
-                store = MessageStore.recover(self._files, directory, self._settings, report)
+                store = WaitingStore.recover(self._files, directory, self._settings, report)
                 if store is not None:
                     self._open_waiting_room(exchange, store)
 

@@ -25,7 +25,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from mmap import mmap
 from struct import Struct
-from typing import Final
+from typing import Final, Self
 
 from ipc.limits import RUN_BYTES_MIN, SEGMENT_OFFSET_MAX, TAIL_BYTES_MAX
 from ipc.messages.commands import Level
@@ -129,9 +129,7 @@ class MessageStore(Compactable):
         self._read_end = self._tail_base  # end of the written block it is in
 
     @classmethod
-    def recover(
-        cls, files: Files, directory: str, settings: StoreSettings, report: RecoveryReport
-    ) -> "MessageStore | None":
+    def recover(cls, files: Files, directory: str, settings: StoreSettings, report: RecoveryReport) -> "Self | None":
         """What a directory holds, all of it ready, in order. None when that is nothing; then the directory is gone.
 
         Raises StartRefused for a format version this broker does not know, OSError when the disk fails. Checksums of

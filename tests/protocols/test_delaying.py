@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 from pamqp import commands
 
-from ipc.limits import DELAY_MS_MAX, RELEASED_PER_TURN_MAX
+from ipc.limits import DELAY_MS_MAX, KIB, RELEASED_PER_TURN_MAX
+from ipc.messages.commands import Level
 from ipc.messages.rules import Policy, Rules
+from ipc.settings import CompactionSettings, StoreSettings
 from ipc.wire.amqp import amending, properties
+from shards.compaction.cascade import cascade
+from shards.compaction.compactable import SEGMENT_PAGES, Freed, ShrinkPolicy
 from shards.model.turn import APPOINTMENT_MS
 from shards.model.vhost import VHost
 from shards.model.waiting_room import WaitingRoom
 from tests.protocols.conversation import Client, Content, World, content
 from tests.simulation.simulated_files import SimulatedFiles, Stopped
+
+SETTINGS = CompactionSettings()
 
 
 @pytest.fixture
@@ -632,3 +638,30 @@ def test_a_full_disk_keeps_everything_and_nothing_is_confirmed(tmp_path: Path) -
     assert [type(reply) for reply in client.replies()] == [commands.Basic.Ack]
     assert client.drain("q") == [b"waits", b"refused"]
     assert waiting(world) == 0
+
+
+# memory ---------------------------------------------------------------------------------------------------------------
+
+
+def test_pages_of_what_waits_are_given_back_and_it_comes_all_the_same(tmp_path: Path) -> None:
+    world = World(tmp_path, store=StoreSettings(segment_bytes_max=64 * KIB))
+    client = world.client().open()
+    declare_exchange(client, "later", durable=True)
+    client.declare("q")
+    client.bind("later", "q", "k")
+    bodies = [b"%d" % number + bytes(5000) for number in range(60)]
+    for number, body in enumerate(bodies):
+        client.publish("later", "k", body, properties=delayed(50_000 + number, persistent=True))
+
+    steps = [step for _label, step in cascade(room(world.vhost), Level.RELEASE, ShrinkPolicy.at(SETTINGS, world.now))]
+
+    assert sum(step.size_bytes for step in steps if isinstance(step, Freed) and step.kind == SEGMENT_PAGES) > 200_000
+    world.advance(60_000)
+    assert client.drain("q") == bodies
+
+
+def test_an_exchange_without_messages_that_wait_owns_nothing_on_disk(world: World, client: Client) -> None:
+    client.publish("later", "k", b"now")
+
+    assert world.vhost.exchange("later").waiting_room is None
+    assert delayed_directories(world) == []
