@@ -62,7 +62,7 @@ TIME_MS_MAX: Final = 2**32 - 1  # of message-ttl, expires and their like: 49 day
 
 # deduplication: one queue or exchange ---------------------------------------------------------------------------------
 DEDUPLICATED_MAX_DEFAULT: Final = 128  # messages remembered where nobody says how many, as in LavinMQ
-DEDUPLICATED_MAX: Final = 2**20  # that may be asked for; each takes 150 to 250 bytes of memory
+DEDUPLICATED_MAX: Final = 2**20  # that may be asked for; each takes about 200 bytes of memory
 DEDUPLICATION_KEY_BYTES_MAX: Final = 64  # of a header's value that are remembered as they are; of longer ones a digest
 
 # one exchange ---------------------------------------------------------------------------------------------------------

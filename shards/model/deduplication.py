@@ -5,6 +5,7 @@ that name calls it something else, and of those that have one the last `x-cache-
 `x-cache-ttl` milliseconds or what its own header of that name says. In memory only: a restart forgets all of them.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final
@@ -30,7 +31,8 @@ class Deduplication(Compactable):
         self._header = terms.deduplication_header
         self._size_max = terms.deduplicated_max
         self._ttl = terms.deduplicated_ttl
-        self._seen: dict[bytes, int] = {}  # until when, in broker time, or 0: for good; the oldest first
+        # Until when, in broker time, or 0: for good. A dict would search for its oldest among all that left before.
+        self._seen: OrderedDict[bytes, int] = OrderedDict()
         self.deduplicated_count = 0  # messages that came again
 
     @property
@@ -53,8 +55,8 @@ class Deduplication(Compactable):
         if key is None:
             return
         self._seen.pop(key, None)  # so that it is the youngest again
-        while len(self._seen) >= self._size_max:
-            del self._seen[next(iter(self._seen))]
+        while self._seen and (len(self._seen) >= self._size_max or 0 < self._seen[next(iter(self._seen))] <= now):
+            self._seen.popitem(last=False)
         ttl = self._ttl_of(fields)
         self._seen[key] = 0 if ttl is None else now + ttl
 
