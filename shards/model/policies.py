@@ -4,7 +4,7 @@
 of the policies that match           highest priority wins, then the first by name   ─┐
 of the operator policies that match  the same                                        ─┴► one definition
 a setting in both                    the operator's, or the lower number
-a setting and an argument            the lower number; a text: the argument's
+a setting and an argument            the lower number; a text: the argument's; delayed-message: whichever says so
 ```
 RabbitMQ's rules. It leaves open which of two policies of one priority counts; here that does not depend on chance.
 """

@@ -181,7 +181,7 @@ def store(route: Route, content: Content, now: int) -> bool:
     """
     channel = route.channel
     channel.connection.turn.published += 1
-    # One that the exchange remembers leads nowhere, and nobody needs to hear of it: it is where it belongs already.
+    # What the exchange remembers leads nowhere, and is not returned: it is where it belongs already.
     is_known = route.deduplication is not None and route.deduplication.is_duplicate(content.fields, now)
     is_taken = is_known or _pass_on(route, content, now)
     if channel.confirms is not None and not is_taken:
