@@ -59,6 +59,7 @@ DELIVERY_RUN_MAX: Final = 64  # messages given to one consumer before the next o
 
 DROPPED_PER_TURN_MAX: Final = 4096  # expired or too many, before other queues have their turn
 TIME_MS_MAX: Final = 2**32 - 1  # of message-ttl, expires and their like: 49 days, as in RabbitMQ
+QUORUM_RETURNS_MAX: Final = 20  # of a message in a quorum queue that asks for no limit, as in RabbitMQ 4
 
 # deduplication: one queue or exchange ---------------------------------------------------------------------------------
 DEDUPLICATED_MAX_DEFAULT: Final = 128  # messages remembered where nobody says how many, as in LavinMQ

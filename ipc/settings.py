@@ -56,6 +56,8 @@ class ConnectionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     outbox_bytes_high: Positive = 1024 * 1024
     outbox_bytes_low: Count = 256 * 1024
     consumer_prefetch_default: Count = 0
+    consumer_timeout_seconds: Seconds = 0.0
+    set_timestamps: bool = False
 
 
 class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):

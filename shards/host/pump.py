@@ -250,6 +250,9 @@ class Pump(Compactable):
             self._turn.finish(now)
         except OSError as refused:
             self._on_storage_error(refused)
+        while self._turn.notices:
+            event, fields = self._turn.notices.pop(0)
+            self._log.info(event, **fields)
         while self._turn.unreadable:
             queue, fault = self._turn.unreadable.pop()
             self._log.error("queue cannot be read", queue=queue.name, reason=str(fault))

@@ -9,13 +9,20 @@ is written now is covered by round `next_round`; a round that has begun covers n
 
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from shards.compaction.compactable import Compactable
 from shards.model.agenda import Agenda
 
 APPOINTMENT_MS: Final = 10
 """How late what is due may be looked at, as far as this is the agenda's doing: messages may wait for as little."""
+
+
+class Notice(NamedTuple):
+    """Something the operator should read in the log, which the core does not write itself."""
+
+    event: str
+    fields: dict[str, str | int]
 
 
 class Deliverable(Protocol):
@@ -79,6 +86,7 @@ class Turn(Compactable):
         "delivered",
         "is_storage_blocked",
         "next_round",
+        "notices",
         "now",
         "published",
         "resumable",
@@ -99,6 +107,7 @@ class Turn(Compactable):
         self.unsent: list[Sender] = []
         self.resumable: list[Sender] = []  # held their input back and may go on
         self.blocked: dict[Sender, None] = {}  # publishers that wait for the file system
+        self.notices: list[Notice] = []  # for the host to log
         self.unreadable: list[tuple[Deliverable, OSError]] = []  # for the host to tell about
         self.syncs = syncs  # False: durability = "os", a write to the page cache is enough
         self.next_round = 1

@@ -7,6 +7,7 @@ import pytest
 from pamqp import commands
 
 from ipc.wire.amqp import properties
+from shards.store.message_store import MessageStore
 from tests.protocols.conversation import Client, Content, World
 
 
@@ -220,7 +221,6 @@ def test_a_copy_is_written_before_its_original_is_settled(world: World, client: 
 
     world.turn.finish(world.now + 200)
 
-    assert graves.store is not None
-    assert queue.store is not None
+    assert isinstance(graves.store, MessageStore)
     assert queue.unacknowledged_count == 0
     assert (graves.ready_count, graves.store.unwritten_bytes) == (1, 0)

@@ -10,7 +10,7 @@ from pamqp import commands
 from ipc.limits import DELAY_MS_MAX, KIB, RELEASED_PER_TURN_MAX
 from ipc.messages.commands import Level
 from ipc.messages.rules import Policy, Rules
-from ipc.settings import CompactionSettings, StoreSettings
+from ipc.settings import CompactionSettings, ConnectionSettings, StoreSettings
 from ipc.wire.amqp import amending, properties
 from shards.compaction.cascade import cascade
 from shards.compaction.compactable import SEGMENT_PAGES, Freed, ShrinkPolicy
@@ -195,6 +195,19 @@ def test_ttl_begins_when_the_wait_is_over(world: World, client: Client) -> None:
     assert client.drain("q") == client.drain("short") == []
 
 
+def test_a_message_keeps_its_priority(world: World, client: Client) -> None:
+    client.declare("ranked", arguments={"x-max-priority": 5})
+    client.bind("later", "ranked", "k")
+    for body, priority in ((b"low", 1), (b"high", 4)):
+        sent = delayed(100)
+        sent.priority = priority
+        client.publish("later", "k", body, properties=sent)
+
+    world.advance(200)
+
+    assert client.drain("ranked") == [b"high", b"low"]
+
+
 def test_a_pipeline_of_publishes_waits(world: World, client: Client) -> None:
     count = RELEASED_PER_TURN_MAX * 2 + 10
     client.send(b"".join(content("later", "k", b"%d" % number, properties=delayed(50)) for number in range(count)))
@@ -267,6 +280,23 @@ def test_copies_wait_too_and_hidden_ones_stay_hidden(world: World, client: Clien
 
     for queue in ("q", "copy", "blind"):
         assert headers(client.get(queue)) == {"x-delay": -100, "CC": ["copy"]}
+
+
+def test_the_brokers_time_of_arrival_waits_too(tmp_path: Path) -> None:
+    world = World(tmp_path, settings=ConnectionSettings(set_timestamps=True))
+    client = world.client().open()
+    declare_exchange(client, "later")
+    client.declare("q")
+    client.bind("later", "q", "blind")
+    client.publish("later", "k", b"dig", properties=delayed(5000, BCC=["blind"]))
+    arrival = world.now
+
+    world.advance(6000)
+
+    message = client.get("q")
+    assert message is not None
+    assert properties.identities(message.header) == {"timestamp": (arrival // 1000).to_bytes(8, "big")}
+    assert headers(message) == {"x-delay": -5000}
 
 
 def test_what_matches_nothing_then_goes_to_the_alternate_exchange(world: World, client: Client) -> None:

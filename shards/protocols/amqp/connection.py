@@ -350,6 +350,7 @@ class Connection(Compactable):
         """Consumers leave, what is unacknowledged goes back, nothing is confirmed any more."""
         channel.state = ChannelState.CLOSING
         channel.content = None
+        self.turn.agenda.clear(channel)
         self.routes = {}
         consumers, channel.consumers = channel.consumers, {}
         # Back into the queue first: an auto-delete queue goes with its last consumer, and others must get these.
@@ -435,6 +436,10 @@ class Connection(Compactable):
         """The broker's wish: tell the client why, and wait for its close-ok."""
         if self.state is ConnectionState.OPEN:
             self._refuse(0, refusal, now)
+
+    def refuse_channel(self, channel: Channel, refusal: ChannelRefusal, now: int) -> None:
+        """Nothing this client just said is wrong, but something it does not say."""
+        self._refuse(channel.number, refusal, now)
 
     def _refuse(self, number: int, refusal: Refusal, now: int) -> None:
         if self.state is not ConnectionState.OPEN:

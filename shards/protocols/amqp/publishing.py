@@ -122,18 +122,20 @@ def header(channel: "Channel", payload: bytes, now: int) -> None:
     content.facts = facts = properties.inspect(payload)
     content.header = content.whole_header = payload
     if not addressing.is_plain(channel.connection, facts):
-        _admit(channel, content)
+        _admit(channel, content, now)
     content.body_bytes = size
     if not size:
         _complete(channel, content, now)
 
 
-def _admit(channel: "Channel", content: Content) -> None:
+def _admit(channel: "Channel", content: Content, now: int) -> None:
     """Put the header to be stored in the place of one that is not plain; raises PreconditionFailed (406)."""
     facts = content.facts
     addressing.check_user(channel.connection, facts)
     if facts.reply_to_at:
         content.header = content.whole_header = addressing.with_reply_address(channel, content.header, facts)
+    if addressing.lacks_timestamp(channel.connection, facts):
+        content.header = content.whole_header = addressing.with_timestamp(content.header, now)
     if facts.may_have_copies:
         content.copies = carbon_copies.copies(content.header, facts)
         _require_topics(channel.connection, channel.connection.vhost.exchange(content.exchange), content.copies)
