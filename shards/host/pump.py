@@ -27,7 +27,7 @@ from ipc.limits import (
     RESTRAINED_BYTES_MAX,
     SHORT_BYTES_PER_TURN,
 )
-from ipc.reactor import GONE, READABLE, WRITABLE, Reactor
+from ipc.reactor import GONE, HUNG_UP, READABLE, WRITABLE, Reactor
 from shards.compaction.compactable import Compactable
 from shards.host.alarm import Alarm
 from shards.host.bell import Bell
@@ -188,7 +188,7 @@ class Pump(Compactable):
             self._send(peer, now)
         if peer.connection.wants_input:
             return self._receive(peer, now, room_bytes) if events & (READABLE | GONE) else 0
-        if events & GONE:
+        if events & (GONE | HUNG_UP):
             self._drop(peer)
         return 0
 
@@ -307,6 +307,10 @@ class Pump(Compactable):
         connection = peer.connection
         reads = connection.wants_input and peer.descriptor not in self._held
         interest = (READABLE if reads else 0) | (WRITABLE if peer.is_clogged else 0)
+        if not reads and connection in self._turn.blocked:
+            # It may be blocked for hours, and clients that give up and come again must not pile up. What it wanted to
+            # publish was promised to nobody.
+            interest |= HUNG_UP
         if interest != peer.interest and peer.descriptor in self._peers:
             self._reactor.change(peer.descriptor, interest)
             peer.interest = interest

@@ -1,5 +1,6 @@
 """Who is fast, slow or stuck costs nobody else anything, and a broker that is short of memory takes in nothing."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -201,7 +202,8 @@ def test_everything_published_meanwhile_arrives_afterwards(harbour: Harbour) -> 
     assert [(said.count(BLOCKED), said.count(UNBLOCKED)) for said in heard] == [(3, 3)] * 4
 
 
-def test_a_blocked_client_that_hangs_up_is_forgotten_at_once(harbour: Harbour) -> None:
+@pytest.mark.parametrize("how", [socket.SHUT_WR, socket.SHUT_RDWR])
+def test_a_blocked_client_that_hangs_up_is_forgotten_at_once(harbour: Harbour, how: int) -> None:
     harbour.connect().say(commands.Queue.Declare(queue="queue"))
     leaving, staying = harbour.connect(), harbour.connect()
     harbour.turn.block(Shortage.MEMORY)
@@ -210,8 +212,24 @@ def test_a_blocked_client_that_hangs_up_is_forgotten_at_once(harbour: Harbour) -
     harbour.pump.turn()
     assert len(harbour.turn.blocked) == 2
 
-    leaving.socket.close()
+    leaving.socket.shutdown(how)
     harbour.pump.turn()
 
     assert list(harbour.turn.blocked) == [staying.connection]
     assert leaving.connection not in harbour.pump.connections
+    harbour.turn.unblock(Shortage.MEMORY)
+    turn_until_quiet(harbour)
+    assert harbour.vhost.queue("queue").ready_count == 1
+
+
+def test_who_hangs_up_after_its_last_message_is_heard_out_when_nothing_is_short(harbour: Harbour) -> None:
+    harbour.connect().say(commands.Queue.Declare(queue="queue"))
+    publisher = harbour.connect()
+    publisher.socket.send(MESSAGE * 1000)
+    publisher.socket.shutdown(socket.SHUT_WR)
+
+    for _ in range(10):
+        harbour.pump.turn()
+
+    assert harbour.vhost.queue("queue").ready_count == 1000
+    assert publisher.connection not in harbour.pump.connections
