@@ -112,12 +112,25 @@ class SettingsChanged(Command, frozen=True):
     settings: Settings
 
 
+class Alarms(Struct, frozen=True, array_like=True):
+    """Which resources are short; publishers wait while any is."""
+
+    memory: bool = False
+    disk: bool = False
+
+
+class AlarmsChanged(Command, frozen=True):
+    """These alarms are raised from now on and no others."""
+
+    alarms: Alarms
+
+
 class Compact(Command, frozen=True):
     """Run a compaction pass; answered by `Reclaimed` with the same `pass_number`."""
 
     pass_number: int
     level: Level
-    trigger: str  # "SIGUSR1", "systemd", "cgroup", "system", "watermark", …
+    trigger: str  # "SIGUSR1", "systemd", "cgroup", "system", "watermark", "memory alarm", …
 
 
 class Drain(Command, frozen=True):
@@ -127,6 +140,15 @@ class Drain(Command, frozen=True):
 
 
 ShardCommand = (
-    Start | OpenVHost | CloseVHost | AdoptClient | PermissionsChanged | RulesChanged | SettingsChanged | Compact | Drain
+    Start
+    | OpenVHost
+    | CloseVHost
+    | AdoptClient
+    | PermissionsChanged
+    | RulesChanged
+    | SettingsChanged
+    | AlarmsChanged
+    | Compact
+    | Drain
 )
 TemplateCommand = SpawnShard

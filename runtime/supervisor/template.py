@@ -50,9 +50,14 @@ class Template:
         self._inherited = tuple(inherited)
         self._command = tuple(command)
         self._link: Link[TemplateReport] | None = None
+        self._pid: int | None = None
         self._changed = trio.Event()
         self._unborn = 0
         self._endings: OrderedDict[int, int] = OrderedDict()
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
 
     async def run(self) -> None:
         """Until cancelled. Raises StartRefused when templates keep dying."""
@@ -91,6 +96,7 @@ class Template:
             process = start(self._command, theirs, self._inherited)
         link: Link[TemplateReport] = Link(ours, TemplateReport)
         life = Life.of(process.pid)
+        self._pid = process.pid
         status: int | None = None
         try:
             await self._converse(link, process.pid)
@@ -98,6 +104,7 @@ class Template:
             self._forget(link)
             link.close()
             await life.end(patience_seconds=PATIENCE_SECONDS)
+            self._pid = None
             life.close()
             status = process.poll()
         # One that somebody killed says nothing about the installation.

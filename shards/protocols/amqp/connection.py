@@ -5,7 +5,8 @@ OPEN ──connection.close from the client──► CLOSED (close-ok sent)
   └──a refusal, or the broker's wish──► CLOSING (close sent; all but close-ok ignored) ──close-ok or deadline──► CLOSED
 ```
 A connection keeps its input, and its host stops reading, while it waits for something: for the disk before it may reply
-(a durable declaration), for the file system to take its publishes, for its client to read what it asked for.
+(a durable declaration), for memory and disk to have room for its publishes (`blocking.py`), for its client to read what
+it asked for.
 """
 
 from collections.abc import Callable, Iterable
@@ -32,7 +33,7 @@ from shards.model.access import Access
 from shards.model.queues.queue import Queue
 from shards.model.turn import Turn
 from shards.model.vhost import VHost
-from shards.protocols.amqp import publishing, settling
+from shards.protocols.amqp import blocking, publishing, settling
 from shards.protocols.amqp.channel import Channel, ChannelState
 from shards.protocols.amqp.consuming import stop
 from shards.protocols.amqp.intake import Intake
@@ -46,13 +47,7 @@ CLOSE_OK_PATIENCE_MS: Final = 2_000
 """How long it may take to answer once the kernel has everything: much longer, and it is not listening."""
 
 _TICK_MS_MIN: Final = 250
-_PUBLISH: Final = b"\x00\x3c\x00\x28"
 _GET: Final = b"\x00\x3c\x00\x46"
-_COMMIT: Final = b"\x00\x5a\x00\x14"
-_STORING: Final = (_PUBLISH, _COMMIT)
-
-LOW_ON_DISK: Final = "low on disk"
-"""The reason in `connection.blocked`, in RabbitMQ's words."""
 
 
 class ConnectionState(Enum):
@@ -207,8 +202,8 @@ class Connection(Compactable):
         """Whether this frame has to stay where it is until `resume`."""
         if self.state is not ConnectionState.OPEN:
             return False
-        method = bytes(view[frame.start : frame.start + len(_PUBLISH)]) if frame.kind == frames.METHOD else b""
-        if method in _STORING and self.turn.is_storage_blocked:
+        method = bytes(view[frame.start : frame.start + len(_GET)]) if frame.kind == frames.METHOD else b""
+        if self.turn.shortages and blocking.stores(method, self.channels.get(frame.channel)):
             self.turn.blocked[self] = None
             self._tell_blocked()
         elif self.outbox.is_clogged or (method == _GET and self.outbox.room_bytes <= 0):
@@ -219,13 +214,12 @@ class Connection(Compactable):
         return True
 
     def _tell_blocked(self) -> None:
-        """As in RabbitMQ only who publishes hears of it, and who has said it can."""
         if not self._is_told_blocked and "connection.blocked" in self.capabilities:
             self._is_told_blocked = True
-            self.write(methods.frame(0, commands.Connection.Blocked(LOW_ON_DISK)))
+            self.write(methods.frame(0, commands.Connection.Blocked(blocking.reason(self.turn.shortages))))
 
     def _tell_unblocked(self) -> None:
-        if self._is_told_blocked and not self.turn.is_storage_blocked:
+        if self._is_told_blocked and not self.turn.shortages:
             self._is_told_blocked = False
             self.write(methods.frame(0, commands.Connection.Unblocked()))
 

@@ -57,8 +57,7 @@ class Intake:
         """
         connection = self._connection
         self.awaits_rest = False
-        if connection.turn.is_storage_blocked:
-            return position
+        must_wait = bool(connection.turn.shortages)
         end = len(view)
         while end - position > _OVERHEAD:
             kind, number, size = _FRAME.unpack_from(view, position)
@@ -67,6 +66,8 @@ class Intake:
                 break
             if size == _ACK_PAYLOAD_BYTES and get32(view, position + _PREFIX) == _ACK_INDEX:
                 after = self._acknowledge(view, position, number)
+            elif must_wait:
+                break
             else:
                 after = self._publish(view, position, header_at, now)
             if after == position:
