@@ -66,5 +66,10 @@ class VHostDirectory:
         return self.root / "delayed"
 
     @property
+    def journal(self) -> Path:
+        """What durable queues did and have not written to their place."""
+        return self.root / "journal"
+
+    @property
     def transient(self) -> Path:
         return self.root / "transient"

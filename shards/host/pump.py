@@ -31,6 +31,7 @@ from ipc.reactor import GONE, HUNG_UP, READABLE, WRITABLE, Reactor
 from shards.compaction.compactable import Compactable
 from shards.host.alarm import Alarm
 from shards.host.bell import Bell
+from shards.host.checkpointer import Checkpointer
 from shards.host.deadlines import Deadlines
 from shards.host.peer import Peer
 from shards.host.restraint import Restraint
@@ -50,6 +51,7 @@ class Pump(Compactable):
         self,
         turn: Turn,
         syncer: Syncer,
+        checkpointer: Checkpointer,
         reactor: Reactor,
         bell: Bell,
         clock: Callable[[], int],
@@ -60,6 +62,7 @@ class Pump(Compactable):
     ) -> None:
         self._turn = turn
         self._syncer = syncer
+        self._checkpointer = checkpointer
         self._reactor = reactor
         self._bell = bell
         self._clock = clock
@@ -127,6 +130,7 @@ class Pump(Compactable):
         self._resume(now)
         self._finish(now)
         self._syncer.proceed()
+        self._checkpointer.proceed()
         self._send_all(now)
         self._account()
         self._alarm.set()

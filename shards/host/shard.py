@@ -29,12 +29,14 @@ from ipc.settings import Settings
 from shards.compaction.compactable import Compactable
 from shards.host.alarm import Alarm
 from shards.host.bell import Bell
+from shards.host.checkpointer import Checkpointer
 from shards.host.clock import BrokerClock
 from shards.host.compactor import Compactor
 from shards.host.control import SHUTTING_DOWN, obey
 from shards.host.deadlines import Deadlines
 from shards.host.pump import Pump
-from shards.host.syncer import Syncer, SyncFailed
+from shards.host.syncer import Syncer
+from shards.host.worker import SyncFailed
 from shards.model.turn import Shortage, Turn
 from shards.model.vhosts import VHosts
 from shards.protocols.amqp.connection import Connection
@@ -66,6 +68,7 @@ class Shard(Compactable):
         self.pump = Pump(
             self.turn,
             self.syncer,
+            Checkpointer(self.turn, self.bell),
             reactor,
             self.bell,
             self.clock,

@@ -17,7 +17,7 @@ from shards.store.message_store import MessageStore
 class Publication:
     """Whoever publishes: a client, a queue to its dead letter exchange, an exchange that kept a message back."""
 
-    __slots__ = ("_fields", "address", "body", "facts", "header", "held_at", "whole_header")
+    __slots__ = ("_fields", "address", "body", "facts", "header", "held_at", "is_atomic", "whole_header")
 
     def __init__(self, address: bytes, header: bytes, facts: Facts, body: bytes | bytearray) -> None:
         """`address` and `header` as they stand in a record; `facts` are the header's."""
@@ -27,6 +27,7 @@ class Publication:
         self.body = body
         self.whole_header = header  # with what consumers are not to see, which a message that waits still needs
         self.held_at: tuple[Exchange, ...] = ()  # where it is to wait, and goes nowhere before
+        self.is_atomic = False  # part of what happens as a whole or not at all, and so of its turn's block in a journal
         self._fields: dict[str, bytes] | None = None
 
     def headers(self) -> dict[str, Any]:
@@ -93,7 +94,7 @@ class Publication:
 
     def _append(self, queues: list[Queue], now: int) -> None:
         facts = self.facts
-        if len(self.body) >= LARGE_BODY_BYTES:
+        if len(self.body) >= LARGE_BODY_BYTES and not self.is_atomic:
             head = self._head(now, self.header)
             for queue in queues:
                 queue.append_large([head, self.body], len(head) + len(self.body), expires=facts.expires)

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 
 from shards.compaction.compactable import Compactable
 from shards.model.agenda import Agenda
+from shards.store.journal import Journal
 
 APPOINTMENT_MS: Final = 10
 """How late what is due may be looked at, as far as this is the agenda's doing: messages may wait for as little."""
@@ -43,8 +44,15 @@ class Deliverable(Protocol):
     def deliver(self, now: int) -> bool:
         """Hand ready messages to consumers with room; True when some of both are left for the next turn."""
 
-    def flush(self) -> None:
-        """Write what is unwritten; raises OSError and may be called again."""
+    @property
+    def is_journaled(self) -> bool:
+        """Whether a journal makes it durable."""
+
+    def note(self) -> Journal | None:
+        """Tell the journal what has happened; the journal, if there is one and anything has."""
+
+    def flush(self, now: int) -> None:
+        """Write what is unwritten, or have the journal remember it; raises OSError and may be called again."""
 
     def settle(self, positions: "array[int]") -> None:
         """These messages, handed out before, are done with."""
@@ -91,8 +99,10 @@ class Turn(Compactable):
         "agenda",
         "awake",
         "blocked",
+        "checkpoints",
         "confirming",
         "delivered",
+        "journals",
         "next_round",
         "notices",
         "now",
@@ -105,13 +115,15 @@ class Turn(Compactable):
         "unreadable",
         "unsent",
     )
-    COLLECTIONS = ("_waiting", "blocked", "unflushed")
+    COLLECTIONS = ("_waiting", "blocked", "checkpoints", "journals", "unflushed")
 
     def __init__(self, *, syncs: bool = True) -> None:
         self.now = 0
         self.agenda: Agenda[Expiring] = Agenda(APPOINTMENT_MS)
         self.awake: list[Deliverable] = []
         self.unflushed: dict[Deliverable, None] = {}  # each once, however long the file system refuses
+        self.journals: dict[Journal, None] = {}  # with something that is not in its place
+        self.checkpoints: dict[Journal, None] = {}  # whose oldest file may be used again after a sync
         self.confirming: list[Confirming] = []
         self.unsent: list[Sender] = []
         self.resumable: list[Sender] = []  # held their input back and may go on
@@ -180,13 +192,26 @@ class Turn(Compactable):
         if self._buried:
             # Copies that were made while queues were looked at: they are to be written before their originals go.
             self.unflushed.update(dict.fromkeys(self.awake))
-        self._flush()
+            self._settle_with_copies()
+        refusals = [*self._write_journals(), *self._flush(), *self._write_back()]
+        if refusals:
+            raise refusals[0]
         buried, self._buried = self._buried, []
         for queue, positions in buried:
             queue.settle(positions)
         confirming, self.confirming = self.confirming, []
         for publisher in confirming:
             publisher.written(self)
+
+    def _settle_with_copies(self) -> None:
+        """Where a journal has both, originals go in the block that brings the copies: there is no moment in between."""
+        buried, self._buried = self._buried, []
+        for queue, positions in buried:
+            if queue.is_journaled:
+                queue.settle(positions)
+                self.unflushed[queue] = None
+            else:
+                self._buried.append((queue, positions))
 
     def _deliver(self, now: int) -> None:
         awake, self.awake = self.awake, []
@@ -202,18 +227,55 @@ class Turn(Compactable):
             if has_more:
                 self.wake(queue)
 
-    def _flush(self) -> None:
+    def _write_journals(self) -> Iterable[OSError]:
+        """What this turn did becomes durable here, or with the files it is written to below; who refused."""
+        for queue in self.unflushed:
+            journal = queue.note()
+            if journal is not None:
+                self.journals[journal] = None
+        for journal in self.journals:
+            try:
+                journal.write()
+            except OSError as fault:
+                yield fault
+
+    def _write_back(self) -> Iterable[OSError]:
+        """What has stood in a journal only for long enough goes to its place; who refused."""
+        for journal in tuple(self.journals):
+            try:
+                journal.write_back(self.now)
+            except OSError as fault:
+                yield fault
+            if journal.wants_checkpoint:
+                self.checkpoints[journal] = None
+            due = journal.due
+            if due:
+                self.agenda.set(journal, due)
+            else:
+                del self.journals[journal]
+
+    def checkpointed(self, journal: Journal) -> None:
+        """What `begin_checkpoint` gave is on disk."""
+        journal.end_checkpoint()
+        if journal.wants_checkpoint:
+            self.checkpoints[journal] = None
+
+    def close_journal(self, journal: Journal) -> None:
+        """All that it covered is in its place and on disk."""
+        self.agenda.clear(journal)
+        self.journals.pop(journal, None)
+        self.checkpoints.pop(journal, None)
+        journal.close()
+
+    def _flush(self) -> Iterable[OSError]:
         unflushed, self.unflushed = self.unflushed, {}
-        refusals = []
         for queue in unflushed:
             try:
-                queue.flush()
+                queue.flush(self.now)
             except OSError as fault:
                 # The others may have files to unlink, which is how a full disk gets room again.
                 self.unflushed[queue] = None
-                refusals.append(fault)
-        if refusals:
-            raise refusals[0]
+                yield fault
 
     @property
     def is_storage_blocked(self) -> bool:

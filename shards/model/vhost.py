@@ -44,6 +44,7 @@ from shards.store.definitions import (
     QueueDefinition,
 )
 from shards.store.files import Files
+from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.priority_store import PriorityStore, QueueStore
 from shards.store.record import Record
@@ -75,6 +76,7 @@ class VHost(Compactable):
         self._files = files
         self._settings = settings
         self._turn = turn
+        self._journal = Journal(files, str(self._paths.journal)) if turn.syncs else None
         self._fresh_name = fresh_name
         self._number_next = 1
         self._queues: dict[str, Queue] = {}
@@ -89,7 +91,8 @@ class VHost(Compactable):
 
     def children(self) -> Iterable[Compactable]:
         queues = (*self._queues.values(), *self._replies.values())
-        return (self.rulebook, *self._exchanges.values(), *queues, *self.connections)
+        journals = () if self._journal is None else (self._journal,)
+        return (self.rulebook, *journals, *self._exchanges.values(), *queues, *self.connections)
 
     def _queues_get(self, name: str) -> Queue | None:
         # Through the attributes, because compaction replaces the dictionaries.
@@ -573,21 +576,45 @@ class VHost(Compactable):
                 place.close()
             except OSError as fault:
                 unwritten.append((place, fault))
+        if self._journal is not None and not unwritten:
+            self._journal.begin_checkpoint().run()
+            self._turn.close_journal(self._journal)
         return unwritten
 
     def _open_store(self, queue: Queue) -> QueueStore:
         directory, durable = self._directory(queue), self._is_stored(queue)
+        journal = self._journal if durable else None
         priority_max = queue.terms.priority_max
         if priority_max is None:
-            return MessageStore(self._files, directory, self._settings, durable=durable)
-        return PriorityStore(self._files, directory, self._settings, durable=durable, priority_max=priority_max)
+            return MessageStore(
+                self._files, directory, self._settings, durable=durable, journal=journal, store=queue.number
+            )
+        return PriorityStore(
+            self._files,
+            directory,
+            self._settings,
+            durable=durable,
+            priority_max=priority_max,
+            journal=journal,
+            store=queue.number,
+        )
 
     def _recover_store(self, queue: Queue, report: RecoveryReport) -> QueueStore | None:
         directory = self._directory(queue)
         priority_max = queue.terms.priority_max
         if priority_max is None:
-            return MessageStore.recover(self._files, directory, self._settings, report)
-        return PriorityStore.recover(self._files, directory, self._settings, report, priority_max=priority_max)
+            return MessageStore.recover(
+                self._files, directory, self._settings, report, journal=self._journal, store=queue.number
+            )
+        return PriorityStore.recover(
+            self._files,
+            directory,
+            self._settings,
+            report,
+            priority_max=priority_max,
+            journal=self._journal,
+            store=queue.number,
+        )
 
     def _directory(self, queue: Queue) -> str:
         parent = self._paths.queues if self._is_stored(queue) else self._paths.transient

@@ -17,6 +17,7 @@ from shards.model.waiting_room import WaitingRoom
 from shards.store.definitions import Change, Definitions
 from shards.store.files import Files
 from shards.store.recovery import RecoveryReport
+from shards.store.replay import replay
 
 _NOTHING = Permissions(configure="", write="", read="")
 
@@ -56,9 +57,16 @@ class VHosts(Compactable):
         vhost = VHost(name, Path(directory), self._files, self._settings, self._turn, self._fresh_name, rules)
         try:
             stored = definitions.load()
-            self._remove_orphans(paths.queues, {str(queue.number) for queue in stored.queues})
+            numbers = {queue.number for queue in stored.queues}
+            self._remove_orphans(paths.queues, set(map(str, numbers)))
             self._remove_orphans(
                 paths.delayed, {str(exchange.number) for exchange in stored.exchanges} | PREDECLARED.keys()
+            )
+            replay(
+                self._files,
+                str(paths.journal),
+                lambda number: str(paths.queues / str(number)) if number in numbers else None,
+                report,
             )
             vhost.restore(stored.exchanges, stored.queues, stored.bindings, report, self._turn.now)
         except BaseException:

@@ -19,6 +19,7 @@ from shards.model.publication import Publication
 from shards.model.schedule import Schedule
 from shards.model.turn import Turn
 from shards.store import record
+from shards.store.journal import Journal
 from shards.store.waiting_store import WaitingStore
 
 Release = Callable[[record.Record, int], None]
@@ -103,7 +104,15 @@ class WaitingRoom(Compactable):
         self._turn.agenda.set(self, next_due)
         return 0 < next_due <= now
 
-    def flush(self) -> None:
+    @property
+    def is_journaled(self) -> bool:
+        """What waits is written each turn, because it stays for long."""
+        return False
+
+    def note(self) -> Journal | None:
+        return None
+
+    def flush(self, now: int) -> None:
         if self._store is not None and self._store.dirty:
             self._store.flush()
 

@@ -13,15 +13,18 @@ Acks are written within their turn but never waited for: what a power failure ta
 
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
+from shards.compaction.compactable import Compactable
 from shards.store.blocks import (
     ACK_LOG_MAGIC,
     BLOCK_HEADER_BYTES,
     FILE_HEADER_BYTES,
     BlockWalk,
     Buffer,
+    EntryKind,
     Kind,
     aligned,
     block_header,
@@ -32,17 +35,20 @@ from shards.store.blocks import (
 from shards.store.files import Files
 
 KINDS: Final = (Kind.SETTLED_OFFSETS, Kind.SETTLED_RANGES, Kind.RETURNS)
+_ENTRY_KINDS: Final = (EntryKind.SETTLED_OFFSETS, EntryKind.SETTLED_RANGES, EntryKind.RETURNS)
 
 
-class Settled:
+class Settled(Compactable):
     """Offsets of one segment that were settled since the last flush, or came back."""
 
-    __slots__ = ("offsets", "ranges", "returns")
+    __slots__ = ("_noted", "offsets", "ranges", "returns")
+    COLLECTIONS = ("offsets", "ranges", "returns")
 
     def __init__(self) -> None:
         self.offsets = array("I")
         self.ranges = array("I")
         self.returns = array("I")
+        self._noted = (0, 0, 0)  # how much of each the journal has
 
     def add_range(self, first: int, end: int) -> None:
         """Every record which begins at `first` <= offset < `end`."""
@@ -54,10 +60,38 @@ class Settled:
         self.returns.append(offset)
         self.returns.append(count)
 
+    def __bool__(self) -> bool:
+        return bool(self.offsets or self.ranges or self.returns)
+
+    def add(self, kind: EntryKind, payload: Buffer) -> None:
+        """What a journal's entry of this kind holds."""
+        columns = dict(zip(_ENTRY_KINDS, (self.offsets, self.ranges, self.returns), strict=True))
+        columns[kind].extend(_from_little_endian(payload))
+
+    def take_unnoted(self) -> "Iterator[tuple[EntryKind, array[int]]]":
+        """What came since this was asked last, for the journal."""
+        noted, self._noted = self._noted, (len(self.offsets), len(self.ranges), len(self.returns))
+        columns = (self.offsets, self.ranges, self.returns)
+        for kind, entries, start in zip(_ENTRY_KINDS, columns, noted, strict=True):
+            if len(entries) > start:
+                yield kind, entries[start:] if start else entries
+
+    def sorted_ranges(self) -> "array[int]":
+        return array("I", _flat(sorted(_pairs(self.ranges))))
+
+    def forget_before(self, end: int) -> None:
+        """Nobody has to know any more what became of records that begin before this offset; all of it is noted."""
+        self.offsets = array("I", (offset for offset in self.offsets if offset >= end))
+        self.ranges = array("I", _flat(pair for pair in _pairs(self.ranges) if pair[1] > end))
+        self.returns = array("I", _flat(pair for pair in _pairs(self.returns) if pair[0] >= end))
+        self._noted = (len(self.offsets), len(self.ranges), len(self.returns))
+
     def extend(self, other: "Settled") -> None:
+        """And all of both is noted."""
         self.offsets.extend(other.offsets)
         self.ranges.extend(other.ranges)
         self.returns.extend(other.returns)
+        self._noted = (len(self.offsets), len(self.ranges), len(self.returns))
 
 
 class AckLog:
@@ -137,6 +171,10 @@ def _ranges(kind: int, entries: "array[int]") -> Iterable[tuple[int, int]]:
     return _pairs(entries)
 
 
+def _flat(pairs: Iterable[tuple[int, int]]) -> Iterable[int]:
+    return chain.from_iterable(pairs)
+
+
 def _pairs(entries: "array[int]") -> Iterable[tuple[int, int]]:
     return zip(entries[::2], entries[1::2], strict=True)
 
@@ -159,7 +197,7 @@ def _little_endian(entries: "array[int]") -> bytes:
     return entries.tobytes()
 
 
-def _from_little_endian(payload: bytes) -> "array[int]":
+def _from_little_endian(payload: Buffer) -> "array[int]":
     entries = array("I")
     entries.frombytes(payload)
     if sys.byteorder == "big":

@@ -4,11 +4,11 @@ All integers are little-endian. A file begins with a header:
 
 ```
 offset  size  file header
-     0     8  magic          "EBBMQSEG" or "EBBMQACK"
-     8     2  format_version 1
+     0     8  magic          "EBBMQSEG", "EBBMQACK" or "EBBMQJNL"
+     8     2  format_version 2; 1 is read as well, which lacks the kinds 4 to 8
     10     2  reserved       0
-    12     4  number         of the segment; the same in its ack log
-    16     4  salt           chance; the same in every block of the segment and of its ack log
+    12     4  number         of the segment, the same in its ack log; or of the journal's file
+    16     4  salt           chance; the same in every block of the file, and of a segment's ack log
     20     4  checksum       CRC-32 of bytes 0..20
 ```
 
@@ -17,14 +17,18 @@ and goes on with blocks, each at an offset divisible by 8, so that a walk which 
 ```
 offset  size  block header
      0     3  magic          "EBK"
-     3     1  kind           1 records, 2 settled offsets, 3 settled ranges, 4 returns
+     3     1  kind           1 records, 2 settled offsets, 3 settled ranges, 4 returns, 5 placed records, 6 entries
      4     4  salt           of the file
      8     4  offset         of this header in its file
     12     4  payload_bytes
-    16     4  count          records, offsets, ranges or returns in the payload
+    16     4  count          records, offsets, ranges, returns or entries in the payload
     20     4  checksum       CRC-32 of bytes 0..20 and of the payload
     24        payload
 ```
+
+The payload of placed records begins with a *place* of 8 bytes: the offset of the first record in the segment's
+positions (u32), and 4 bytes that are 0. Positions count what was ever appended, a file only what was written: a message
+settled before it is written has a position and no place in it. Records of version 1 are where their positions say.
 
 The salt binds an ack log to the segment it was written for, and together with the offset keeps a publisher from forging
 a block inside a message body: a walk over damage could not tell it from a real one otherwise.
@@ -42,9 +46,11 @@ from ipc.errors import ExitCode, StartRefused
 Buffer: TypeAlias = bytes | bytearray | memoryview | mmap.mmap
 """Bytes that can be written or walked without a copy."""
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+FORMAT_VERSIONS_READ: Final = (1, 2)
 SEGMENT_MAGIC: Final = b"EBBMQSEG"
 ACK_LOG_MAGIC: Final = b"EBBMQACK"
+JOURNAL_MAGIC: Final = b"EBBMQJNL"
 BLOCK_MAGIC: Final = b"EBK"
 ALIGNMENT: Final = 8
 
@@ -52,6 +58,8 @@ FILE_HEADER: Final = Struct("<8sHHIII")
 BLOCK_HEADER: Final = Struct("<3sBIIIII")
 FILE_HEADER_BYTES: Final = FILE_HEADER.size
 BLOCK_HEADER_BYTES: Final = BLOCK_HEADER.size
+PLACE: Final = Struct("<II")
+PLACED_HEADER_BYTES: Final = BLOCK_HEADER_BYTES + PLACE.size
 
 _FILE_CHECKED: Final = Struct("<8sHHII")
 _BLOCK_CHECKED: Final = Struct("<3sBIIII")
@@ -65,6 +73,20 @@ class Kind(IntEnum):
     SETTLED_OFFSETS = 2  # u32 each: where a settled record begins
     SETTLED_RANGES = 3  # u32 first, u32 end: every record which begins at first <= offset < end
     RETURNS = 4  # u32 offset, u32 count: how often the record there has come back
+    PLACED_RECORDS = 5  # a place, then records
+    ENTRIES = 6  # of a journal
+
+
+class EntryKind(IntEnum):
+    """What an entry of a journal says."""
+
+    APPENDED = 1  # u32 offset of the first record, then records
+    SETTLED_OFFSETS = 2
+    SETTLED_RANGES = 3
+    RETURNS = 4
+
+
+ENTRY: Final = Struct("<IIII")
 
 
 class FileHeader(NamedTuple):
@@ -73,13 +95,15 @@ class FileHeader(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block that verified; `start` and `end` enclose its payload."""
+    """A block that verified; `start` and `end` enclose its payload, without the place of placed records."""
 
     kind: int
+    begin: int
     start: int
     end: int
     entries: int
     salt: int
+    skip: int  # what has to be added to offsets in the file to get those of positions
 
     @property
     def next_offset(self) -> int:
@@ -104,9 +128,10 @@ def read_file_header(buffer: Buffer, magic: bytes, path: str) -> FileHeader | No
     found, version, _reserved, number, salt, checksum = FILE_HEADER.unpack(view)
     if found != magic or checksum != crc32(view[: _FILE_CHECKED.size]):
         return None
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS_READ:
         raise StartRefused(
-            ExitCode.FORMAT_UNKNOWN, f"{path} has format version {version}; this broker reads version {FORMAT_VERSION}"
+            ExitCode.FORMAT_UNKNOWN,
+            f"{path} has format version {version}; this broker reads versions up to {FORMAT_VERSION}",
         )
     return FileHeader(number, salt)
 
@@ -122,16 +147,24 @@ def block_header(
     return checked + _CHECKSUM.pack(checksum)
 
 
-def payload_end(buffer: Buffer, offset: int) -> int:
-    """Where the payload of the block at `offset` ends; for blocks that verified, or that this process wrote.
+def records_at(buffer: Buffer, offset: int) -> tuple[int, int, int]:
+    """Where the records of the block at `offset` begin and end, and their `skip`, as in `Block`.
 
-    Raises ValueError when there is no block: the file changed under us.
+    For blocks that verified, or that this process wrote. Raises ValueError when there is none: the file has changed.
     """
-    magic, _kind, _salt, own_offset, payload_bytes, _count, _checksum = BLOCK_HEADER.unpack_from(buffer, offset)
+    magic, kind, _salt, own_offset, payload_bytes, _count, _checksum = BLOCK_HEADER.unpack_from(buffer, offset)
     if magic != BLOCK_MAGIC or own_offset != offset:
         raise ValueError(f"no block at offset {offset}")
-    end: int = offset + BLOCK_HEADER_BYTES + payload_bytes
-    return end
+    start = offset + BLOCK_HEADER_BYTES
+    return _records_in(buffer, kind, start, start + payload_bytes)
+
+
+def _records_in(buffer: Buffer, kind: int, start: int, end: int) -> tuple[int, int, int]:
+    if kind != Kind.PLACED_RECORDS:
+        return start, end, 0
+    place, _reserved = PLACE.unpack_from(buffer, start)
+    start += PLACE.size
+    return start, end, place - start
 
 
 def verified_block(view: memoryview, offset: int, size: int, salt: int | None) -> Block | None:
@@ -145,7 +178,10 @@ def verified_block(view: memoryview, offset: int, size: int, salt: int | None) -
         return None
     if crc32(view[start:end], crc32(view[offset : offset + _BLOCK_CHECKED.size])) != checksum:
         return None
-    return Block(kind, start, end, count, own_salt)
+    if kind == Kind.PLACED_RECORDS and payload_bytes < PLACE.size:
+        return None
+    start, end, skip = _records_in(view, kind, start, end)
+    return Block(kind, offset, start, end, count, own_salt, skip)
 
 
 class BlockWalk:
@@ -165,9 +201,8 @@ class BlockWalk:
     def __iter__(self) -> Iterator[Block]:
         offset = FILE_HEADER_BYTES
         while (block := self._next(offset)) is not None:
-            begin = block.start - BLOCK_HEADER_BYTES
-            if begin != offset:
-                self.holes[offset] = begin
+            if block.begin != offset:
+                self.holes[offset] = block.begin
             self.salt = block.salt
             self.end = offset = block.next_offset
             yield block

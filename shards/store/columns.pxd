@@ -27,3 +27,11 @@ cpdef Py_ssize_t count_matching(
 
 @cython.locals(total=Py_ssize_t, record_bytes=Py_ssize_t, rest=Py_ssize_t)
 cpdef Py_ssize_t body_bytes(const unsigned char[::1] buffer, Py_ssize_t at, Py_ssize_t end) except -1
+
+@cython.locals(
+    at=Py_ssize_t, count=Py_ssize_t, next_offset=Py_ssize_t, next_range=Py_ssize_t, end=Py_ssize_t, offset=Py_ssize_t,
+    is_single=bint, record_bytes=Py_ssize_t,
+)
+cpdef tuple settled_front(
+    const unsigned char[::1] buffer, Py_ssize_t base, const uint32_t[::1] offsets, const uint32_t[::1] ranges
+)

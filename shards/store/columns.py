@@ -60,3 +60,28 @@ def body_bytes(buffer: Buffer, at: int, end: int) -> int:
         total += record_bytes - rest
         at += record_bytes
     return total
+
+
+def settled_front(buffer: Buffer, base: int, offsets: "array[int]", ranges: "array[int]") -> tuple[int, int]:
+    """How far the records at the beginning of `buffer` are settled, in bytes, and how many they are.
+
+    The one at index i has the offset `base + i`. `offsets` are those of settled ones, and `ranges` pairs of first and
+    end, as in an ack log; both sorted.
+    """
+    at = count = next_offset = next_range = 0
+    end = len(buffer)
+    while at < end:
+        offset = base + at
+        while next_offset < len(offsets) and offsets[next_offset] < offset:
+            next_offset += 1
+        while next_range < len(ranges) and ranges[next_range + 1] <= offset:
+            next_range += 2
+        is_single = next_offset < len(offsets) and offsets[next_offset] == offset
+        if not is_single and (next_range >= len(ranges) or ranges[next_range] > offset):
+            break
+        record_bytes = get32le(buffer, at)
+        if record_bytes < _RECORD_HEAD:
+            break
+        at += record_bytes
+        count += 1
+    return at, count

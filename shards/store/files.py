@@ -82,8 +82,11 @@ class Files(Protocol):
     def take_unsynced(self) -> SyncBatch:
         """Everything written with `sync=True` since the last take, with the directory entries leading to it."""
 
-    def sync_batch(self, path: str) -> SyncBatch:
-        """All of one file, for a worker thread. What goes wrong there is told to `take_unsynced`'s batch as well."""
+    def sync_batch(self, *paths: str) -> SyncBatch:
+        """All of some files and the directory entries that are new, for a worker thread.
+
+        What goes wrong there is told to `take_unsynced`'s batch as well.
+        """
 
     def nonce(self) -> int:
         """Chance, for the salt of a new segment: 32 bits."""
@@ -295,10 +298,10 @@ class DiskFiles(Compactable):
         self._unsynced_directories.clear()
         return DiskSyncBatch(files, directories)
 
-    def sync_batch(self, path: str) -> DiskSyncBatch:
+    def sync_batch(self, *paths: str) -> DiskSyncBatch:
         # A descriptor of its own: the kernel tells each open file once that writing failed, and the one which confirms
         # wait for must hear it.
-        return DiskSyncBatch([(path, None)], [])
+        return DiskSyncBatch([(path, None) for path in paths], list(self._unsynced_directories))
 
     def nonce(self) -> int:
         return int.from_bytes(os.urandom(NONCE_BYTES), "little")

@@ -28,31 +28,33 @@ from mmap import mmap
 from struct import Struct
 from typing import Final, Self
 
-from ipc.limits import RUN_BYTES_MIN, SEGMENT_OFFSET_MAX, TAIL_BYTES_MAX
+from ipc.limits import RUN_BYTES_MIN, SEGMENT_OFFSET_MAX, TAIL_BYTES_KEPT_MAX, TAIL_BYTES_MAX, WRITE_BACK_MS
 from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
 from shards.compaction.compactable import SEGMENT_PAGES, Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
 from shards.store.ack_log import Settled
 from shards.store.blocks import (
-    BLOCK_HEADER_BYTES,
     FILE_HEADER_BYTES,
+    PLACE,
+    PLACED_HEADER_BYTES,
     SEGMENT_MAGIC,
     Buffer,
     Kind,
     aligned,
     block_header,
     file_header,
-    payload_end,
+    records_at,
 )
-from shards.store.columns import add_offsets, body_bytes
+from shards.store.columns import add_offsets, body_bytes, settled_front
 from shards.store.files import Files
-from shards.store.record import RECORD_HEAD_BYTES
+from shards.store.journal import Journal
+from shards.store.record import FLAGS_AT, PERSISTENT, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
 from shards.store.segment import ACKS_SUFFIX, MESSAGES_SUFFIX, Segment, recover_segment
 
 OFFSET_MASK: Final = 0xFFFFFFFF
 LEVEL_SHIFT: Final = 24  # of segment numbers: those of a priority queue's levels differ in the bits from here on
-FIRST_TAIL_OFFSET: Final = FILE_HEADER_BYTES + BLOCK_HEADER_BYTES
+FIRST_TAIL_OFFSET: Final = FILE_HEADER_BYTES + PLACED_HEADER_BYTES
 
 _record_bytes = Struct("<I").unpack_from
 _lengths = Struct("<IIH").unpack_from  # record, header, address
@@ -85,15 +87,20 @@ class MessageStore(Compactable):
         "_directory",
         "_durable",
         "_files",
+        "_is_noted",
+        "_must_note",
+        "_noted",
         "_number",
         "_read",
         "_read_end",
+        "_read_skip",
         "_requeued",
         "_requeued_at",
         "_returns",
         "_segment_bytes_max",
         "_segments",
         "_span",
+        "_store",
         "_tail",
         "_tail_base",
         "_tail_bytes_max",
@@ -102,6 +109,7 @@ class MessageStore(Compactable):
         "_tail_settled_count",
         "_touched",
         "has_expiring",
+        "journal",
         "ready_bytes",
         "ready_count",
         "unacknowledged_count",
@@ -109,9 +117,25 @@ class MessageStore(Compactable):
     COLLECTIONS = ("_segments", "_requeued", "_returns")
 
     def __init__(
-        self, files: Files, directory: str, settings: StoreSettings, *, durable: bool, priority: int = 0
+        self,
+        files: Files,
+        directory: str,
+        settings: StoreSettings,
+        *,
+        durable: bool,
+        priority: int = 0,
+        journal: Journal | None = None,
+        store: int = 0,
     ) -> None:
-        """`priority`: the level of a priority queue this is; its positions are larger than those of lower levels."""
+        """`priority`: the level of a priority queue this is; its positions are larger than those of lower levels.
+
+        `journal`: what makes it durable before it is written, and knows it by the number `store`.
+        """
+        self.journal = journal
+        self._store = store
+        self._noted = 0  # how much of the tail the journal has
+        self._must_note = False  # something persistent came behind that
+        self._is_noted = False  # whether it has ever had anything that is to be kept
         self._files = files
         self._directory = directory
         self._segment_bytes_max = settings.segment_bytes_max
@@ -136,6 +160,7 @@ class MessageStore(Compactable):
         self._tail_bytes_max = self._tail_room()
         self._read = self._tail_base  # position of the next record that was never handed out
         self._read_end = self._tail_base  # end of the written block it is in
+        self._read_skip = 0  # of that block, as in `Segment`
 
     @classmethod
     def recover(
@@ -146,6 +171,8 @@ class MessageStore(Compactable):
         report: RecoveryReport,
         *,
         priority: int | None = None,
+        journal: Journal | None = None,
+        store: int = 0,
     ) -> "Self | None":
         """What a directory holds, all of it ready, in order. None when that is nothing; then the directory is gone.
 
@@ -156,25 +183,26 @@ class MessageStore(Compactable):
         """
         names = [name for name in files.list(directory) if priority in (None, level_of(name))]
         numbers = sorted(_numbers(names, MESSAGES_SUFFIX))
-        store = cls(files, directory, settings, durable=True, priority=priority or 0)
+        recovering = cls(files, directory, settings, durable=True, priority=priority or 0, journal=journal, store=store)
         for number in numbers:
             recovered = recover_segment(files, directory, number, report, is_last=number == numbers[-1])
             if recovered is not None:
-                store._segments[number] = recovered.segment
-                store.ready_count += recovered.segment.live
-                store.ready_bytes += recovered.body_bytes
+                recovering._segments[number] = recovered.segment
+                recovering.ready_count += recovered.segment.live
+                recovering.ready_bytes += recovered.body_bytes
                 for offset, count in recovered.returns.items():
-                    store._returns[number << 32 | offset] = count
+                    recovering._returns[number << 32 | offset] = count
         for number in _numbers(names, ACKS_SUFFIX):
-            if number not in store._segments:
+            if number not in recovering._segments:
                 files.unlink(Segment(directory, number, 0).acks_path)
-        if not store._segments:
+        if not recovering._segments:
             if not files.list(directory):
                 files.remove_tree(directory)
             return None
-        store.has_expiring = True  # nobody looked at every record
-        store._start_behind(numbers[-1])
-        return store
+        recovering.has_expiring = True  # nobody looked at every record
+        recovering._is_noted = True
+        recovering._start_behind(numbers[-1])
+        return recovering
 
     def _start_behind(self, number: int) -> None:
         self._number = number + 1
@@ -225,6 +253,7 @@ class MessageStore(Compactable):
         if index + record_bytes > self._tail_bytes_max:
             index = self._make_room(record_bytes)
         tail += record
+        self._must_note = self._must_note or record[FLAGS_AT] & PERSISTENT > 0
         self._tail_count += 1
         self.ready_count += 1
         self.ready_bytes += _body_bytes(record)
@@ -243,18 +272,19 @@ class MessageStore(Compactable):
     def run_bytes_max(self) -> int:
         return self._tail_bytes_max
 
-    def appended(self, count: int, body_bytes: int) -> None:
+    def appended(self, count: int, body_bytes: int, *, is_persistent: bool) -> None:
         """`count` whole records, with bodies of together `body_bytes`, were appended to what `open_run` gave."""
+        self._must_note = self._must_note or is_persistent
         self._tail_count += count
         self.ready_count += count
         self.ready_bytes += body_bytes
 
-    def append_run(self, records: bytes, count: int, body_bytes: int) -> None:
-        """Take in `count` records that were already put together for another store; `body_bytes` as in `appended`."""
+    def append_run(self, records: bytes, count: int, body_bytes: int, *, is_persistent: bool) -> None:
+        """Take in `count` records that were already put together for another store; the rest as in `appended`."""
         if len(self._tail) + len(records) > self._tail_bytes_max:
             self._make_room(len(records))
         self._tail += records
-        self.appended(count, body_bytes)
+        self.appended(count, body_bytes, is_persistent=is_persistent)
 
     def append_large(self, parts: Sequence[Buffer], total_bytes: int) -> int:
         """Take a record in pieces, its head in the first, and write it at once, without a copy; its position.
@@ -264,13 +294,14 @@ class MessageStore(Compactable):
         try:
             if self._tail_count:
                 self._write_tail()
-            if self._active is not None and total_bytes > self._segment_room():
+            if total_bytes > self._segment_room() and self._tail_base & OFFSET_MASK != FIRST_TAIL_OFFSET:
                 self._seal()
-            self._write_block(1, parts, total_bytes)
+            self._write_block(1, parts, total_bytes, sync=self._durable)
         except OSError:
             return self.append(b"".join(parts))
         position = self._tail_base
         self._block_written(1, total_bytes)
+        self._is_noted = True
         self.ready_count += 1
         self.ready_bytes += _body_bytes(parts[0])
         return position
@@ -280,11 +311,16 @@ class MessageStore(Compactable):
         return min(TAIL_BYTES_MAX, self._segment_room())
 
     def _segment_room(self) -> int:
-        return self._segment_bytes_max - (self._tail_base & OFFSET_MASK)
+        positions = SEGMENT_OFFSET_MAX - (self._tail_base & OFFSET_MASK)
+        return min(positions, self._segment_bytes_max - self._written_end() - PLACED_HEADER_BYTES)
 
     def _make_room(self, record_bytes: int) -> int:
         """Write early, or begin another segment; the index in the tail for a record of this size."""
         if self._tail_count:
+            self.note()
+            self._drop_settled_front()
+            if len(self._tail) + record_bytes <= self._tail_bytes_max:
+                return len(self._tail)
             try:
                 self._write_tail()
             except OSError as fault:
@@ -293,7 +329,7 @@ class MessageStore(Compactable):
                 if len(self._tail) + record_bytes > self._tail_bytes_max:
                     raise OSError(errno.ENOSPC, "too much is waiting to be written", self._directory) from fault
                 return len(self._tail)
-        if record_bytes > self._tail_bytes_max and self._active is not None:
+        if record_bytes > self._tail_bytes_max and self._tail_base & OFFSET_MASK != FIRST_TAIL_OFFSET:
             self._seal()
         # A record larger than a whole segment gets one of its own.
         self._tail_bytes_max = max(self._tail_bytes_max, record_bytes)
@@ -319,7 +355,8 @@ class MessageStore(Compactable):
                 span = self._span = Span(tail, start, end, tail_base)
                 return span
             if position < self._read_end:
-                segment = self._segments[position >> 32]
+                number = position >> 32
+                segment = self._segments[number]
                 start = position & OFFSET_MASK
                 end = self._read_end & OFFSET_MASK
                 if segment.deleted is not None:
@@ -331,8 +368,8 @@ class MessageStore(Compactable):
                     if start == end:
                         span = self._span = self._one(position, redelivered=True)
                         return span
-                buffer = self._map(segment)
-                span = self._span = Span(buffer, start, end, segment.number << 32)
+                skip = self._read_skip
+                span = self._span = Span(self._map(segment), start - skip, end - skip, (number << 32) + skip)
                 return span
             self._next_block()
 
@@ -360,8 +397,9 @@ class MessageStore(Compactable):
             buffer: bytearray | mmap = self._tail
             base = tail_base
         else:
-            buffer = self._map(self._segments[position >> 32])
-            base = position & ~OFFSET_MASK
+            segment = self._segments[position >> 32]
+            buffer = self._map(segment)
+            base = (position & ~OFFSET_MASK) + segment.skip_at(position & OFFSET_MASK)
         index = position - base
         return Span(buffer, index, index + _record_bytes(buffer, index)[0], base, redelivered=redelivered)
 
@@ -372,19 +410,21 @@ class MessageStore(Compactable):
     def _enter(self, number: int) -> None:
         """Read on from the beginning of a segment."""
         self._read = self._read_end = number << 32 | FILE_HEADER_BYTES
+        self._read_skip = 0
 
     def _next_block(self) -> None:
         """Move the read position from the end of a block to the next one, or into the tail."""
         number = self._read_end >> 32
         segment = self._segments[number]
-        offset = segment.block_after(aligned(self._read_end & OFFSET_MASK))
+        offset = segment.block_after(aligned((self._read_end & OFFSET_MASK) - self._read_skip))
         if offset < segment.size:
             try:
-                end = payload_end(self._map(segment), offset)
+                start, end, skip = records_at(self._map(segment), offset)
             except ValueError as fault:
                 raise OSError(errno.EIO, f"changed under the broker: {fault}", segment.path) from fault
-            self._read = number << 32 | offset + BLOCK_HEADER_BYTES
-            self._read_end = number << 32 | end
+            self._read = number << 32 | start + skip
+            self._read_end = number << 32 | end + skip
+            self._read_skip = skip
             return
         if number != self._number:
             self._files.forget(segment.path)
@@ -477,7 +517,7 @@ class MessageStore(Compactable):
             return
         if last >= tail_base:
             count -= self._settle_tail_up_to(last)
-            last = self._number << 32 | self._written_end()
+            last = self._number << 32 | (self._active.end if self._active is not None else FILE_HEADER_BYTES)
         while first >> 32 != last >> 32:
             count -= self._settle_rest_of(first)
             following = self._segment_behind(first >> 32)
@@ -575,7 +615,7 @@ class MessageStore(Compactable):
         segment = self._segments[first >> 32]
         offset = first & OFFSET_MASK
         count = self._count_from(segment, offset)
-        self._settle_range(segment, offset, segment.size, count)
+        self._settle_range(segment, offset, segment.end, count)
         return count
 
     def _count_from(self, segment: Segment, first: int) -> int:
@@ -585,18 +625,16 @@ class MessageStore(Compactable):
         count = 0
         offset = FILE_HEADER_BYTES
         while (begin := segment.block_after(offset)) < segment.size:
-            end = payload_end(buffer, begin)
-            index = begin + BLOCK_HEADER_BYTES
+            start, end, skip = records_at(buffer, begin)
             # A record in the middle of a block is found without walking the block up to it.
-            if index < first < end:
-                index = first
-            while index < end and end > first:
-                skipped = gone.get(index)
+            at = max(start + skip, first) if first < end + skip else end + skip
+            while at < end + skip:
+                skipped = gone.get(at)
                 if skipped is None:
-                    index += _record_bytes(buffer, index)[0]
+                    at += _record_bytes(buffer, at - skip)[0]
                     count += 1
                 else:
-                    index = skipped
+                    at = skipped
             offset = aligned(end)
         return count
 
@@ -614,10 +652,10 @@ class MessageStore(Compactable):
         for segment in list(self._segments.values()):
             if segment.number > number and segment.live:
                 unread -= segment.live
-                self._settle_range(segment, FILE_HEADER_BYTES, segment.size, segment.live)
+                self._settle_range(segment, FILE_HEADER_BYTES, segment.end, segment.live)
         if unread:
             segment = self._segments[number]
-            self._settle_range(segment, read & OFFSET_MASK, segment.size, unread)
+            self._settle_range(segment, read & OFFSET_MASK, segment.end, unread)
         self._read = self._read_end = self._tail_base + len(self._tail)
 
     def _requeued_taken(self) -> None:
@@ -633,7 +671,7 @@ class MessageStore(Compactable):
     # writing ----------------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what this turn brought: the tail as one block, each ack log once; unlink what is settled as a whole.
+        """Write all there is: the tail as one block, each ack log once; unlink what is settled as a whole.
 
         A tail whose records are all settled by now is dropped, and nothing of it is written. Raises OSError; then
         nothing is lost, and it can be called again.
@@ -641,10 +679,83 @@ class MessageStore(Compactable):
         self._unlink_settled()
         if self._tail_count:
             self._write_tail()
+        self._write_all_acks()
+
+    def _write_all_acks(self) -> None:
         touched = self._touched
         while touched:
             self._write_acks(touched[-1])
             touched.pop()
+
+    # behind a journal -------------------------------------------------------------------------------------------------
+
+    def note(self) -> Journal | None:
+        """Tell the journal what has happened since it was told last; the journal, if it was told anything.
+
+        Messages nobody asked to keep are noted only where one behind them is to be kept.
+        """
+        journal = self.journal
+        if journal is None:
+            return None
+        if self._must_note:
+            with memoryview(self._tail) as tail:
+                journal.note_appended(self._store, self._tail_base + self._noted, tail[self._noted :])
+            self._noted = len(self._tail)
+            self._must_note = False
+            self._is_noted = True
+        if not self._is_noted:
+            return None
+        for segment in self._touched:
+            if segment.settled is not None:
+                self._note_settled(journal, segment.number, segment.settled)
+        if self._tail_settled is not None and self._noted:
+            self._note_settled(journal, self._number, self._tail_settled)
+        return journal if journal.is_dirty else None
+
+    def _note_settled(self, journal: Journal, segment: int, settled: Settled) -> None:
+        for kind, entries in settled.take_unnoted():
+            journal.note(self._store, kind, segment, entries)
+
+    def tidy(self) -> bool:
+        """After what was noted is in the journal: let go of what is settled; True when something waits to be written.
+
+        Raises OSError as `flush`.
+        """
+        self._unlink_settled()
+        if self._tail_count and self._tail_settled_count == self._tail_count:
+            self._rewind()
+        elif len(self._tail) > TAIL_BYTES_KEPT_MAX:
+            self._drop_settled_front()
+            if len(self._tail) > TAIL_BYTES_KEPT_MAX // 2:
+                self._write_tail()
+        return self.dirty
+
+    def write_back(self, now: int) -> bool:
+        """Write what has waited for acknowledgements long enough; True when something younger is left."""
+        self.note()
+        self._drop_settled_front()
+        if self._tail_count and not now - WRITE_BACK_MS < _timestamp(self._tail, _TIMESTAMP_AT)[0] <= now:
+            self._write_tail()
+        self._write_all_acks()
+        return self.dirty
+
+    def _drop_settled_front(self) -> None:
+        """Forget the records at the tail's beginning that are settled: they need never be written."""
+        settled = self._tail_settled
+        if settled is None or not self._noted:
+            return
+        base = self._tail_base & OFFSET_MASK
+        end, count = settled_front(self._tail, base, array("I", sorted(settled.offsets)), settled.sorted_ranges())
+        if not count:
+            return
+        self._span = None
+        del self._tail[:end]
+        self._tail_base += end
+        self._tail_count -= count
+        self._tail_settled_count -= count
+        self._noted = max(0, self._noted - end)
+        settled.forget_before(base + end)
+        self._tail_bytes_max = max(len(self._tail), self._tail_room())
 
     def _unlink_settled(self) -> None:
         """Let go of what is settled as a whole; before anything is written, because it makes room on a full disk."""
@@ -669,6 +780,7 @@ class MessageStore(Compactable):
 
     def _write_acks(self, segment: Segment) -> None:
         if self._durable and segment.settled:
+            self._written_behind(segment.acks_path)
             try:
                 segment.acks.write(self._files, segment.acks_path, segment.number, segment.salt, segment.settled)
             except OSError:
@@ -679,42 +791,55 @@ class MessageStore(Compactable):
                 self._unlink(segment)
         segment.settled = None
 
+    def _written_behind(self, path: str) -> None:
+        if self.journal is not None:
+            self.journal.written_behind(path)
+
     def _write_tail(self) -> None:
         if self._tail_settled_count == self._tail_count:
             self._rewind()
             return
+        self.note()
         tail = self._tail
-        self._write_block(self._tail_count, (tail,), len(tail))
+        self._write_block(self._tail_count, (tail,), len(tail), sync=self._durable and self.journal is None)
         self._block_written(self._tail_count - self._tail_settled_count, len(tail))
 
     def _rewind(self) -> None:
-        """All of the tail is settled, so nobody knows its positions any more: use them again."""
-        if self._read >= self._tail_base:
+        """All of the tail is settled: its positions can be used again, unless the journal knows them."""
+        self.note()
+        read_in_tail = self._read >= self._tail_base
+        if self._noted:
+            self._tail_base += len(self._tail)
+        if read_in_tail:
             self._read = self._read_end = self._tail_base
         self._tail_settled = None
         self._empty_tail()
 
     def _empty_tail(self) -> None:
         self._tail.clear()
+        self._noted = 0
+        self._must_note = False
         self._tail_count = 0
         self._tail_settled_count = 0
         self._tail_bytes_max = self._tail_room()
 
-    def _write_block(self, count: int, parts: Sequence[Buffer], payload_bytes: int) -> None:
+    def _write_block(self, count: int, parts: Sequence[Buffer], payload_bytes: int, *, sync: bool) -> None:
         """Write a block where the tail is to be. Raises OSError; then nothing has changed that anybody can see."""
         files = self._files
         segment = self._active or self._create_segment()
         start = segment.size
-        end = aligned(start + BLOCK_HEADER_BYTES + payload_bytes)
-        if end > SEGMENT_OFFSET_MAX + BLOCK_HEADER_BYTES:
+        end = aligned(start + PLACED_HEADER_BYTES + payload_bytes)
+        if max(end, (self._tail_base & OFFSET_MASK) + payload_bytes) > SEGMENT_OFFSET_MAX + PLACED_HEADER_BYTES:
             raise OSError(errno.EFBIG, "a message as large as that fits no segment", segment.path)
-        header = block_header(Kind.RECORDS, segment.salt, start, count, parts, payload_bytes)
+        parts = (PLACE.pack(self._tail_base & OFFSET_MASK, 0), *parts)
+        header = block_header(Kind.PLACED_RECORDS, segment.salt, start, count, parts, PLACE.size + payload_bytes)
         segment.reserve(files, end, self._segment_bytes_max, sync=self._durable)
         if start == FILE_HEADER_BYTES:
             start = 0
             header = file_header(SEGMENT_MAGIC, segment.number, segment.salt) + header
-        files.write(segment.path, start, (header, *parts), sync=self._durable)
-        segment.written_at = _timestamp(parts[0], _TIMESTAMP_AT)[0] if len(parts[0]) >= RECORD_HEAD_BYTES else 0
+        self._written_behind(segment.path)
+        files.write(segment.path, start, (header, *parts), sync=sync)
+        segment.written_at = _timestamp(parts[1], _TIMESTAMP_AT)[0] if len(parts[1]) >= RECORD_HEAD_BYTES else 0
 
     def _create_segment(self) -> Segment:
         self._files.make_directory(self._directory, sync=self._durable)
@@ -727,12 +852,16 @@ class MessageStore(Compactable):
         segment = self._active
         assert segment is not None
         base = self._tail_base
+        start = segment.size + PLACED_HEADER_BYTES
+        skip = (base & OFFSET_MASK) - start
         if self._read >= base:
             self._read_end = base + payload_bytes
+            self._read_skip = skip
+        segment.add_skip(base & OFFSET_MASK, skip)
         segment.live += live
         segment.is_released = False
-        segment.size = aligned((base & OFFSET_MASK) + payload_bytes)
-        self._tail_base = self._number << 32 | segment.size + BLOCK_HEADER_BYTES
+        segment.size = aligned(start + payload_bytes)
+        self._tail_base = self._number << 32 | segment.end + PLACED_HEADER_BYTES
         if self._tail_settled is not None:
             self._touch(segment).extend(self._tail_settled)
             self._tail_settled = None
@@ -741,7 +870,6 @@ class MessageStore(Compactable):
     def _seal(self) -> None:
         """Go on in another segment; the tail is empty. What is settled of this one goes with the next flush."""
         segment = self._active
-        assert segment is not None
         assert not self._tail_count
         read_at_tail = self._read >= self._tail_base
         self._active = None
@@ -750,6 +878,8 @@ class MessageStore(Compactable):
         self._tail_bytes_max = self._tail_room()
         if read_at_tail:
             self._read = self._read_end = self._tail_base
+        if segment is None:
+            return  # nothing in it was ever written
         if segment.live == 0:
             self._touch(segment)
         try:
@@ -805,8 +935,9 @@ class MessageStore(Compactable):
     # giving memory back -----------------------------------------------------------------------------------------------
 
     def children(self) -> Iterable[Compactable]:
-        """Segments that remember something, which only recovered ones do."""
-        return [segment for segment in self._segments.values() if segment.deleted or segment.holes or segment.returned]
+        """Segments that remember something, and what became of messages that are not written yet."""
+        remembering = [segment for segment in self._segments.values() if segment.remembers]
+        return (*remembering, self._tail_settled) if self._tail_settled is not None else remembering
 
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
         """Collections; the file and map of an idle queue; from RELEASE on the pages of cold segments, oldest first."""

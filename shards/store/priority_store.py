@@ -12,6 +12,7 @@ from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
 from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.store.files import Files
+from shards.store.journal import Journal
 from shards.store.message_store import LEVEL_SHIFT, MessageStore, Span, level_of
 from shards.store.recovery import RecoveryReport
 
@@ -29,13 +30,26 @@ class PriorityStore(Compactable):
         "_priority_max",
         "_read_from",
         "_settings",
+        "_store",
         "has_expiring",
+        "journal",
     )
     COLLECTIONS = ("_levels",)
 
     def __init__(
-        self, files: Files, directory: str, settings: StoreSettings, *, durable: bool, priority_max: int
+        self,
+        files: Files,
+        directory: str,
+        settings: StoreSettings,
+        *,
+        durable: bool,
+        priority_max: int,
+        journal: Journal | None = None,
+        store: int = 0,
     ) -> None:
+        """`journal` and `store` as in `MessageStore`."""
+        self.journal = journal
+        self._store = store
         self._files = files
         self._directory = directory
         self._settings = settings
@@ -47,16 +61,28 @@ class PriorityStore(Compactable):
 
     @classmethod
     def recover(
-        cls, files: Files, directory: str, settings: StoreSettings, report: RecoveryReport, *, priority_max: int
+        cls,
+        files: Files,
+        directory: str,
+        settings: StoreSettings,
+        report: RecoveryReport,
+        *,
+        priority_max: int,
+        journal: Journal | None = None,
+        store: int = 0,
     ) -> "PriorityStore | None":
         """As `MessageStore.recover`."""
-        store = cls(files, directory, settings, durable=True, priority_max=priority_max)
+        recovering = cls(
+            files, directory, settings, durable=True, priority_max=priority_max, journal=journal, store=store
+        )
         for priority in sorted({level for name in files.list(directory) if (level := level_of(name)) is not None}):
-            recovered = MessageStore.recover(files, directory, settings, report, priority=priority)
+            recovered = MessageStore.recover(
+                files, directory, settings, report, priority=priority, journal=journal, store=store
+            )
             if recovered is not None:
-                store._levels[priority] = recovered
-                store.has_expiring = True
-        return store if store._levels else None
+                recovering._levels[priority] = recovered
+                recovering.has_expiring = True
+        return recovering if recovering._levels else None
 
     # levels -----------------------------------------------------------------------------------------------------------
 
@@ -66,7 +92,13 @@ class PriorityStore(Compactable):
         store = self._levels.get(priority)
         if store is None:
             store = self._levels[priority] = MessageStore(
-                self._files, self._directory, self._settings, durable=self._durable, priority=priority
+                self._files,
+                self._directory,
+                self._settings,
+                durable=self._durable,
+                priority=priority,
+                journal=self.journal,
+                store=self._store,
             )
         return store
 
@@ -157,6 +189,18 @@ class PriorityStore(Compactable):
                 refusals.append(fault)
         if refusals:
             raise refusals[0]
+
+    def note(self) -> Journal | None:
+        noted = [store.note() for store in self._levels.values()]
+        return self.journal if any(noted) else None
+
+    def tidy(self) -> bool:
+        waiting = [store.tidy() for store in self.levels()]
+        return any(waiting)
+
+    def write_back(self, now: int) -> bool:
+        waiting = [store.write_back(now) for store in self.levels()]
+        return any(waiting)
 
     def close(self) -> None:
         """Raises OSError when something could not be written; the files are closed all the same."""

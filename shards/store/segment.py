@@ -7,7 +7,8 @@ disk. A file in which something did not verify is renamed when its messages are 
 
 import mmap
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from ipc.limits import SEGMENT_BYTES_FIRST
@@ -31,10 +32,17 @@ from shards.store.recovery import RecoveryReport
 MESSAGES_SUFFIX: Final = ".messages"
 ACKS_SUFFIX: Final = ".acks"
 DAMAGED_SUFFIX: Final = ".damaged"
+RECORDS_KINDS: Final = (Kind.RECORDS, Kind.PLACED_RECORDS)
 
 
 class Segment(Compactable):
-    """What is known of one segment; positions in it are offsets in its file."""
+    """What is known of one segment. Offsets are those of positions, but for `size`, `capacity` and `holes`:
+
+    ```
+    positions   …│ block 1 │ settled before it was written │ block 2 │…
+    file        …│ block 1 │ block 2 │…                      skip: how much there is of that
+    ```
+    """
 
     __slots__ = (
         "acks",
@@ -52,9 +60,11 @@ class Segment(Compactable):
         "salt",
         "settled",
         "size",
+        "skips",
+        "skips_from",
         "written_at",
     )
-    COLLECTIONS = ("deleted", "holes", "returned")
+    COLLECTIONS = ("deleted", "holes", "returned", "skips", "skips_from")
 
     def __init__(self, directory: str, number: int, salt: int) -> None:
         self.number = number
@@ -62,6 +72,8 @@ class Segment(Compactable):
         self.salt = salt
         self.size = FILE_HEADER_BYTES  # where the next block goes
         self.capacity = 0  # of the file; 0: there is none yet
+        self.skips_from: array[int] | None = None  # offsets from which on another skip holds
+        self.skips: array[int] | None = None  # and the skips
         self.live = 0  # records in written blocks that are not settled
         self.written_at = 0  # broker time of the last block's first record
         self.settled: Settled | None = None  # not yet in the ack log
@@ -75,6 +87,14 @@ class Segment(Compactable):
         self.is_released = False
 
     @property
+    def remembers(self) -> bool:
+        """Whether it holds more than a few numbers."""
+        return bool(self.deleted or self.holes or self.returned or self.skips or self.settled)
+
+    def children(self) -> Iterable[Compactable]:
+        return () if self.settled is None else (self.settled,)
+
+    @property
     def acks_path(self) -> str:
         return self.path.removesuffix(MESSAGES_SUFFIX) + ACKS_SUFFIX
 
@@ -83,8 +103,33 @@ class Segment(Compactable):
         # The salt tells it from another segment of that number, should the queue start from one again.
         return self.path.removesuffix(MESSAGES_SUFFIX) + f"-{self.salt:08x}{DAMAGED_SUFFIX}"
 
+    @property
+    def skip(self) -> int:
+        """What the last block's offsets differ by, of positions and in the file."""
+        return self.skips[-1] if self.skips else 0
+
+    @property
+    def end(self) -> int:
+        """Behind the last block, as an offset of positions."""
+        return self.size + self.skip
+
+    def skip_at(self, offset: int) -> int:
+        """What to take from this offset to have that in the file."""
+        if not self.skips or not self.skips_from:
+            return 0
+        index = bisect_right(self.skips_from, offset) - 1
+        return self.skips[index] if index >= 0 else 0
+
+    def add_skip(self, offset: int, skip: int) -> None:
+        """From this offset on, behind all there is, another one holds."""
+        if skip != self.skip:
+            if self.skips is None or self.skips_from is None:
+                self.skips, self.skips_from = array("q"), array("I")
+            self.skips.append(skip)
+            self.skips_from.append(offset)
+
     def block_after(self, offset: int) -> int:
-        """Where the next block begins, given where the last one ended."""
+        """Where in the file the next block begins, given where the last one ended."""
         return self.holes.get(offset, offset) if self.holes else offset
 
     def reserve(self, files: Files, needed_bytes: int, capacity_max: int, *, sync: bool) -> None:
@@ -172,7 +217,7 @@ class _Survey:
             segment.salt = header.salt
             self._damaged(f"says that it is number {header.number}")
             return
-        walk = BlockWalk(buffer, size, header.salt if header else None, (Kind.RECORDS,))
+        walk = BlockWalk(buffer, size, header.salt if header else None, RECORDS_KINDS)
         self._apply(walk, buffer)
         segment.salt = walk.salt or 0
         segment.size = walk.end
@@ -189,12 +234,13 @@ class _Survey:
             if acks is None:  # only now is the salt known for certain
                 acks = self._recover_acks(walk.salt)
             self._segment.live += block.entries
+            self._segment.add_skip(block.start + block.skip, block.skip)
             self.body_bytes += body_bytes(buffer, block.start, block.end)
             at = self._delete(block, buffer, acks.ranges, at)
             self._note_returns(block, buffer, acks)
         if acks is None:
             acks = self._recover_acks(walk.salt)
-        self._report.acks_pruned += sum(1 for first, _end in acks.ranges if first >= walk.end)
+        self._report.acks_pruned += sum(1 for first, _end in acks.ranges if first >= walk.end + self._segment.skip)
 
     def _recover_acks(self, salt: int | None) -> RecoveredAcks:
         acks = ack_log.recover(self._files, self._segment.acks_path, salt)
@@ -204,26 +250,27 @@ class _Survey:
 
     def _note_returns(self, block: Block, buffer: mmap.mmap, acks: RecoveredAcks) -> None:
         """Which records of a block had come back; offsets where no live record begins say nothing."""
-        at = bisect_left(acks.returned, block.start)
-        if at == len(acks.returned) or acks.returned[at] >= block.end:
+        offset, end = block.start + block.skip, block.end + block.skip
+        at = bisect_left(acks.returned, offset)
+        if at == len(acks.returned) or acks.returned[at] >= end:
             return
-        extents = self._extents[bisect_left(self._extents, block.start) :]
+        extents = self._extents[bisect_left(self._extents, offset) :]
         gone = dict(zip(extents[::2], extents[1::2], strict=True))
-        offset = block.start
-        while offset < block.end:
+        while offset < end:
             if offset in gone:
                 offset = gone[offset]
                 continue
             if offset in acks.returns:
                 self.returns[offset] = acks.returns[offset]
-            offset += max(RECORD_HEAD_BYTES, LENGTH.unpack_from(buffer, offset)[0])
+            offset += max(RECORD_HEAD_BYTES, LENGTH.unpack_from(buffer, offset - block.skip)[0])
 
     def _delete(self, block: Block, buffer: mmap.mmap, ranges: list[tuple[int, int]], at: int) -> int:
         """Take the settled records of one block out; the index of the first range that may reach beyond it."""
-        while at < len(ranges) and ranges[at][0] < block.end:
+        block_end = block.end + block.skip
+        while at < len(ranges) and ranges[at][0] < block_end:
             first, end = ranges[at]
-            self._delete_range(block, buffer, max(first, block.start), min(end, block.end))
-            if end > block.end:
+            self._delete_range(block, buffer, max(first, block.start + block.skip), min(end, block_end))
+            if end > block_end:
                 return at
             at += 1
         return at
@@ -232,13 +279,13 @@ class _Survey:
         """Take the records out which begin in `first` <= offset < `end`."""
         offset = first
         while offset < end:
-            (record_bytes,) = LENGTH.unpack_from(buffer, offset)
-            if record_bytes < RECORD_HEAD_BYTES or offset + record_bytes > block.end:
+            (record_bytes,) = LENGTH.unpack_from(buffer, offset - block.skip)
+            if record_bytes < RECORD_HEAD_BYTES or offset - block.skip + record_bytes > block.end:
                 break  # no record begins here: an ack log that lies must not take messages with it
             offset += record_bytes
             self._segment.live -= 1
         if offset > first:
-            self.body_bytes -= body_bytes(buffer, first, offset)
+            self.body_bytes -= body_bytes(buffer, first - block.skip, offset - block.skip)
             self._add_extent(first, offset)
 
     def _add_extent(self, first: int, end: int) -> None:

@@ -12,6 +12,7 @@ from ipc.settings import ConnectionSettings, StoreSettings
 from ipc.wire.amqp import methods
 from shards.host.alarm import Alarm
 from shards.host.bell import Bell
+from shards.host.checkpointer import Checkpointer
 from shards.host.deadlines import Deadlines
 from shards.host.pump import Pump
 from shards.host.syncer import Syncer
@@ -40,6 +41,7 @@ class Harbour:
         self.pump = Pump(
             self.turn,
             self.syncer,
+            Checkpointer(self.turn, self.bell),
             Reactor(),
             self.bell,
             lambda: self.now,

@@ -8,7 +8,7 @@ import trio
 from pamqp import commands
 
 from ipc.reactor import READABLE, Reactor
-from shards.host.syncer import SyncFailed
+from shards.host.worker import SyncFailed
 from tests.host.harbour import Harbour
 from tests.protocols.conversation import content
 

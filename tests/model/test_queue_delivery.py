@@ -206,7 +206,7 @@ def test_purging_takes_what_is_ready_and_leaves_what_is_handed_out(queue: Queue)
 
 def test_a_queue_nobody_used_owns_no_store(queue: Queue) -> None:
     assert queue.purge() == 0
-    queue.flush()
+    queue.flush(0)
 
     assert queue.store is None
     assert (queue.ready_count, queue.unacknowledged_count, queue.consumer_count) == (0, 0, 0)

@@ -137,8 +137,9 @@ def test_writing_again_loses_nothing_and_confirms(world: World, files: Simulated
 
 
 def test_one_queue_that_cannot_be_written_keeps_no_other_from_being_written_later(
-    world: World, files: SimulatedFiles
+    tmp_path: Path, files: SimulatedFiles
 ) -> None:
+    world = World(tmp_path, files=files, syncs=False)
     queues = [declare(world.vhost, f"jobs-{number}") for number in range(5)]
     for queue in queues:
         append(queue, b"dig")
@@ -248,7 +249,8 @@ def test_a_publisher_may_leave_while_it_waits(world: World, files: SimulatedFile
     assert consumer.drain("work") == [b"dig"]
 
 
-def test_a_message_half_taken_in_when_storage_refuses_is_completed(world: World, files: SimulatedFiles) -> None:
+def test_a_message_half_taken_in_when_storage_refuses_is_completed(tmp_path: Path, files: SimulatedFiles) -> None:
+    world = World(tmp_path, files=files, syncs=False)
     publisher, consumer = publisher_and_consumer(world)
     whole = content("", "work", b"x" * 1000)
     publisher.send(whole[:-500])
@@ -296,7 +298,8 @@ def test_a_queue_that_cannot_be_read_keeps_no_other_waiting(tmp_path: Path) -> N
     broken, sound = eaters = [Eater(declare(world.vhost, name)) for name in ("broken", "sound")]
     for eater in eaters:
         append(eater.queue, b"dig")
-        eater.queue.flush()
+        assert eater.queue.store is not None
+        eater.queue.store.flush()
         eater.queue.add_consumer(eater)
     files.unreadable = f"/queues/{broken.queue.number}/"
 

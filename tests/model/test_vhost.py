@@ -316,7 +316,7 @@ def test_transient_and_exclusive_queues_vanish_with_their_messages_and_bindings(
     queue = declare(world.vhost, "jobs", **facts)
     world.vhost.bind(world.vhost.exchange("amq.fanout"), queue, "", {})
     append(queue, b"x" * 100_000)
-    queue.flush()
+    queue.flush(0)
 
     vhost = restart(world)
 
@@ -367,7 +367,7 @@ def test_a_queue_declared_after_a_restart_does_not_inherit_anothers_files(world:
 def test_files_of_a_queue_whose_declaration_was_never_committed_are_removed(world: World, tmp_path: Path) -> None:
     queue = declare(world.vhost, "jobs")
     append(queue, b"dig")
-    queue.flush()
+    queue.flush(0)
     world.vhost.take_changes()
 
     vhost = world.crash().vhost

@@ -95,6 +95,14 @@ class World:
             definitions.commit(changes)
         self.files.take_unsynced().run()
         self.turn.complete_round(number)
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """What the host's thread does for journals that have a full file."""
+        while self.turn.checkpoints:
+            journal, _ = self.turn.checkpoints.popitem()
+            journal.begin_checkpoint().run()
+            self.turn.checkpointed(journal)
 
     def retry_storage(self) -> None:
         """What the host does from time to time while the file system refuses."""

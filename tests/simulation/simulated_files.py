@@ -256,8 +256,9 @@ class SimulatedFiles:
         self._unsynced.clear()
         return SimulatedSyncBatch(files, self._settle_entries, self.sync_fault)
 
-    def sync_batch(self, path: str) -> SimulatedSyncBatch:
-        return SimulatedSyncBatch([self._found(path)], lambda: None, self.sync_fault)
+    def sync_batch(self, *paths: str) -> SimulatedSyncBatch:
+        files = [self._files[path] for path in paths if path in self._files]
+        return SimulatedSyncBatch(files, self._settle_entries, self.sync_fault)
 
     def nonce(self) -> int:
         return self.random.randrange(2**32)

@@ -128,10 +128,10 @@ def test_a_damaged_file_header_is_not_taken_for_another_version() -> None:
 
 
 def test_an_unknown_version_is_refused_in_one_sentence() -> None:
-    checked = Struct("<8sHHII").pack(SEGMENT_MAGIC, 2, 0, 7, SALT)
+    checked = Struct("<8sHHII").pack(SEGMENT_MAGIC, 3, 0, 7, SALT)
     content = checked + Struct("<I").pack(crc32(checked))
 
-    with pytest.raises(StartRefused, match="format version 2") as refused:
+    with pytest.raises(StartRefused, match="format version 3") as refused:
         read_file_header(content, SEGMENT_MAGIC, "/data/1.messages")
 
     assert refused.value.exit_code == ExitCode.FORMAT_UNKNOWN

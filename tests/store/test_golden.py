@@ -10,46 +10,65 @@ from shards.store.files import DiskFiles
 from shards.store.message_store import MessageStore
 from shards.store.record import PERSISTENT, Record, decode_run
 from shards.store.recovery import RecoveryReport
-from tests.store.golden.write_format_1 import write
+from shards.store.replay import replay
+from tests.store.golden.write_format_2 import QUEUE, write
 from tests.store.messages import ADDRESS, HEADER
 
-GOLDEN = Path(__file__).parent / "golden" / "format-1"
-SETTLED = {1, 3, 8, 9, 10, 11, 12}
+GOLDEN = Path(__file__).parent / "golden"
+SETTLED_1 = {1, 3, 8, 9, 10, 11, 12}
+SETTLED_2 = SETTLED_1 | {14, 30, 34}
+FIRST = 1_700_000_000_000
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(GOLDEN, tmp_path / "queue"))
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(GOLDEN / request.param, tmp_path / "copy"))
 
 
-def test_format_1_is_read(directory: Path) -> None:
-    report = RecoveryReport()
-    store = MessageStore.recover(DiskFiles(16), str(directory), StoreSettings(), report)
+def read_all(store: MessageStore | None) -> list[Record]:
     assert store is not None
     records: list[Record] = []
     while (span := store.next_span()) is not None:
         found = decode_run(span.buffer, span.start, span.end)
         store.advance(len(found), span.end)
         records += found
+    return records
 
-    assert report.is_clean
-    assert [record.timestamp - 1_700_000_000_000 for record in records] == [
-        number for number in range(30) if number not in SETTLED
-    ]
+
+def check(records: list[Record], numbers: list[int]) -> None:
+    assert [record.timestamp - FIRST for record in records] == numbers
     for record in records:
-        number = record.timestamp - 1_700_000_000_000
-        assert (record.flags, record.priority, record.address, record.header) == (
-            PERSISTENT,
-            number % 10,
-            ADDRESS,
-            HEADER,
-        )
+        number = record.timestamp - FIRST
+        assert record[1:5] == (PERSISTENT, number % 10, ADDRESS, HEADER)
         assert record.body.startswith(b"a large golden" if number == 20 else b"golden message %d" % number)
 
 
-def test_format_1_is_still_what_is_written(tmp_path: Path) -> None:
-    write(tmp_path / "queue")
+@pytest.mark.parametrize("directory", ["format-1"], indirect=True)
+def test_format_1_is_read(directory: Path) -> None:
+    report = RecoveryReport()
+    store = MessageStore.recover(DiskFiles(16), str(directory), StoreSettings(), report)
 
-    assert {path.name: path.read_bytes() for path in (tmp_path / "queue").iterdir()} == {
-        path.name: path.read_bytes() for path in GOLDEN.iterdir()
-    }
+    check(read_all(store), [number for number in range(30) if number not in SETTLED_1])
+    assert report.is_clean
+
+
+@pytest.mark.parametrize("directory", ["format-2"], indirect=True)
+def test_format_2_is_read(directory: Path) -> None:
+    report, files, queue = RecoveryReport(), DiskFiles(16), str(directory / "queues" / str(QUEUE))
+    replay(files, str(directory / "journal"), {QUEUE: queue}.get, report)
+    store = MessageStore.recover(files, queue, StoreSettings(), report)
+    assert store is not None
+    returns = store.returned_count
+
+    check(read_all(store), [number for number in range(40) if number not in SETTLED_2])
+    assert (returns, report.is_clean) == (1, True)
+
+
+def test_format_2_is_still_what_is_written(tmp_path: Path) -> None:
+    write(tmp_path)
+
+    assert contents(tmp_path) == contents(GOLDEN / "format-2")
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -97,7 +97,7 @@ def test_a_torn_tail_is_cut_wherever_it_tore() -> None:
     written = three_blocks(original)
     content = original.content(MESSAGES_1)
     end = used_bytes(original, MESSAGES_1)
-    ends = [block.end for block in blocks.BlockWalk(content, len(content), None, (blocks.Kind.RECORDS,))]
+    ends = [block.end for block in blocks.BlockWalk(content, len(content), None, (blocks.Kind.PLACED_RECORDS,))]
 
     for cut in range(end + 1):
         files = original.restart()
@@ -191,7 +191,7 @@ def test_acks_beyond_the_end_of_the_messages_are_pruned() -> None:
     store.settle(taken[5][0])
     store.flush()
     content = files.content(MESSAGES_1)
-    second_end = list(blocks.BlockWalk(content, len(content), None, (blocks.Kind.RECORDS,)))[1].end
+    second_end = list(blocks.BlockWalk(content, len(content), None, (blocks.Kind.PLACED_RECORDS,)))[1].end
     files.allocate(MESSAGES_1, second_end)
     report = RecoveryReport()
 
@@ -334,7 +334,7 @@ def test_damage_in_the_middle_costs_its_block_only_and_is_told() -> None:
     files = SimulatedFiles()
     written = three_blocks(files)
     content = files.content(MESSAGES_1)
-    second = list(blocks.BlockWalk(content, len(content), None, (blocks.Kind.RECORDS,)))[1]
+    second = list(blocks.BlockWalk(content, len(content), None, (blocks.Kind.PLACED_RECORDS,)))[1]
     files.overwrite(MESSAGES_1, second.start + 30, b"rotten")
     files.overwrite(MESSAGES_1, 4000, b"rotten")
     damaged = files.content(MESSAGES_1)
@@ -360,7 +360,7 @@ def test_a_run_over_a_damaged_stretch_is_counted_right() -> None:
     files = SimulatedFiles()
     three_blocks(files)
     content = files.content(MESSAGES_1)
-    second = list(blocks.BlockWalk(content, len(content), None, (blocks.Kind.RECORDS,)))[1]
+    second = list(blocks.BlockWalk(content, len(content), None, (blocks.Kind.PLACED_RECORDS,)))[1]
     files.overwrite(MESSAGES_1, second.start + 30, b"rotten")
     store = recover(files)
     assert store is not None
@@ -445,7 +445,7 @@ def test_a_newer_format_is_refused_and_not_touched(path: str) -> None:
     store.settle(take(store)[0][0])
     store.flush()
     header = bytearray(files.content(path)[:20])
-    header[8] = 2
+    header[8] = 3
     files.overwrite(path, 0, bytes(header) + Struct("<I").pack(crc32(bytes(header))))
     before = [files.content(name) for name in files.names()]
 

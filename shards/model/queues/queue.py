@@ -16,6 +16,7 @@ from shards.model.queues.terms import PLAIN, REJECT_PUBLISH_DLX, Terms
 from shards.model.queues.upkeep import Upkeep
 from shards.model.turn import Turn
 from shards.store import record
+from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.priority_store import QueueStore
 
@@ -381,9 +382,30 @@ class Queue(Bindable):
 
     # the store's side -------------------------------------------------------------------------------------------------
 
-    def flush(self) -> None:
-        if self.store is not None and self.store.dirty:
-            self.store.flush()
+    @property
+    def is_journaled(self) -> bool:
+        return self.store is not None and self.store.journal is not None
+
+    def note(self) -> Journal | None:
+        """Tell the journal what has happened; the journal, if there is one and anything has."""
+        return self.store.note() if self.store is not None else None
+
+    def flush(self, now: int) -> None:
+        """Write what is unwritten, or have the journal remember that it is; it has what it was told by now."""
+        store = self.store
+        if store is None:
+            return
+        journal = store.journal
+        if journal is None:
+            if store.dirty:
+                store.flush()
+        elif store.tidy():
+            journal.cover(self, now)
+        else:
+            journal.forget(self)
+
+    def write_back(self, now: int) -> bool:
+        return self.store is not None and self.store.write_back(now)
 
     def delete(self) -> None:
         """Messages and files are gone; whoever still holds a delivery may settle it into the void."""
@@ -391,6 +413,8 @@ class Queue(Bindable):
         self._turn.agenda.clear(self)
         store, self.store = self.store, None
         if store is not None:
+            if store.journal is not None:
+                store.journal.forget(self)
             try:
                 store.delete()
             except OSError:

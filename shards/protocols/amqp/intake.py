@@ -128,12 +128,14 @@ class Intake:
         connection.turn.published += count
         if first is not None:
             body_bytes = len(tail) - before - count * (len(rest) + _AROUND_REST_BYTES + len(self._properties))
-            first.appended(count, body_bytes)
+            first.appended(count, body_bytes, is_persistent=facts.is_persistent)
             route.queues[0].appended(expires=facts.expires)
             if len(route.queues) > 1:
                 records = bytes(tail[before:])
                 for queue in route.queues[1:]:
-                    queue.open_run(facts.priority).append_run(records, count, body_bytes)
+                    queue.open_run(facts.priority).append_run(
+                        records, count, body_bytes, is_persistent=facts.is_persistent
+                    )
                     queue.appended(expires=facts.expires)
         if route.channel.confirms is not None:
             route.channel.confirms.published(count, awaits_disk=facts.is_persistent and route.has_durable)

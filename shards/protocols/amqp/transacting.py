@@ -77,6 +77,7 @@ class Transaction(Compactable):
         self.rollback()
         is_lasting, is_partial = False, False
         for message, route in zip(messages, routes, strict=True):
+            message.is_atomic = True
             is_partial = not store(route, message, now) or is_partial
             is_lasting = is_lasting or (message.facts.is_persistent and route.has_durable)
         for tag, settle in settlements.items():
