@@ -332,6 +332,14 @@ class VHost(Compactable):
         self._topology_changed()
         return count
 
+    def pause_queue(self, queue: Queue, *, is_paused: bool) -> None:
+        """Have it hand nothing out, or go on; a queue that outlives a restart does so with this."""
+        if queue.is_paused == is_paused:
+            return
+        (queue.pause if is_paused else queue.resume)()
+        if self._is_stored(queue):
+            self._note(PutQueue(_queue_definition(queue)))
+
     def open_replies(self, prefix: str, owner: Owner) -> Queue:
         """A queue for direct replies. It is found by its routing key alone, and goes with its only consumer."""
         name = self.fresh_name(f"{prefix}.")
@@ -527,6 +535,7 @@ class VHost(Compactable):
                 arguments=stored.arguments,
                 terms=self.rulebook.terms(stored.name, recall_terms(stored.arguments), stored.arguments),
                 keeper=self,
+                is_paused=stored.paused,
             )
             queue.store = self._recover_store(queue, report)
             queue.used(now)
@@ -643,7 +652,11 @@ def _exchange_definition(exchange: Exchange) -> ExchangeDefinition:
 
 def _queue_definition(queue: Queue) -> QueueDefinition:
     return QueueDefinition(
-        number=queue.number, name=queue.name, auto_delete=queue.is_auto_delete, arguments=queue.arguments or {}
+        number=queue.number,
+        name=queue.name,
+        auto_delete=queue.is_auto_delete,
+        arguments=queue.arguments or {},
+        paused=queue.is_paused,
     )
 
 

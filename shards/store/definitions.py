@@ -3,7 +3,7 @@
 ```
 application_id  0x4562624D ("EbbM")      user_version  2: the format
 exchanges  name | type | auto_delete | internal | arguments | number (of its directory; since format 2)
-queues     name | number (of its directory) | auto_delete | arguments
+queues     name | number (of its directory) | auto_delete | arguments | paused (since format 2)
 bindings   source | destination_kind | destination | routing_key | arguments   (all of them the key)
 ```
 `arguments` as `shards/store/arguments.py` writes them. WAL and `synchronous = FULL`: what `commit` returned from
@@ -56,6 +56,7 @@ class QueueDefinition(Struct, frozen=True):
     name: str
     auto_delete: bool = False
     arguments: Arguments = {}
+    paused: bool = False
 
 
 class BindingDefinition(Struct, frozen=True):
@@ -133,6 +134,7 @@ CREATE INDEX bindings_by_destination ON bindings (destination_kind, destination)
     2: """
 ALTER TABLE exchanges ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
 UPDATE exchanges SET number = rowid;
+ALTER TABLE queues ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
 """,
 }
 """What each format changed."""
@@ -164,9 +166,10 @@ def _drop_exchange(change: DropExchange) -> Iterator[Statement]:
 def _put_queue(change: PutQueue) -> Iterator[Statement]:
     queue = change.queue
     yield (
-        """INSERT INTO queues VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
-        number = excluded.number, auto_delete = excluded.auto_delete, arguments = excluded.arguments""",
-        (queue.name, queue.number, queue.auto_delete, encode_arguments(queue.arguments)),
+        """INSERT INTO queues VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
+        number = excluded.number, auto_delete = excluded.auto_delete, arguments = excluded.arguments,
+        paused = excluded.paused""",
+        (queue.name, queue.number, queue.auto_delete, encode_arguments(queue.arguments), queue.paused),
     )
 
 
@@ -250,8 +253,8 @@ class Definitions(Compactable):
                     for name, type_, auto_delete, internal, arguments, number in self._rows("exchanges")
                 ],
                 [
-                    QueueDefinition(number, name, bool(auto_delete), decode_arguments(arguments))
-                    for name, number, auto_delete, arguments in self._rows("queues")
+                    QueueDefinition(number, name, bool(auto_delete), decode_arguments(arguments), bool(paused))
+                    for name, number, auto_delete, arguments, paused in self._rows("queues")
                 ],
                 [
                     BindingDefinition(source, destination, kind, routing_key, decode_arguments(arguments))

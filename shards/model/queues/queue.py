@@ -64,6 +64,7 @@ class Queue(Bindable):
         "is_awake",
         "is_deleted",
         "is_durable",
+        "is_paused",
         "name",
         "number",
         "owner",
@@ -85,6 +86,7 @@ class Queue(Bindable):
         arguments: Arguments | None = None,
         terms: Terms = PLAIN,
         keeper: Keeper | None = None,
+        is_paused: bool = False,
     ) -> None:
         """`keeper` is needed by terms that expire the queue or dead-letter its messages."""
         super().__init__()
@@ -96,6 +98,7 @@ class Queue(Bindable):
         self.arguments = arguments or None
         self.is_awake = False
         self.is_deleted = False
+        self.is_paused = is_paused  # takes messages, hands none out
         self.had_consumer = False
         self.store: QueueStore | None = None
         self._turn = turn
@@ -260,7 +263,7 @@ class Queue(Bindable):
         store = self.store
         waiting = self._waiting
         left = DELIVERIES_PER_TURN_MAX
-        while waiting and store is not None and store.ready_count and not self.is_deleted:
+        while waiting and store is not None and store.ready_count and not (self.is_deleted or self.is_paused):
             if left <= 0:
                 return True
             consumer = waiting[0] if not self._is_ranked else max(waiting, key=lambda waiter: waiter.priority)
@@ -282,6 +285,14 @@ class Queue(Bindable):
         if takers == 1:
             return DELIVERIES_PER_TURN_MAX
         return max(1, min(self.ready_count // takers, DELIVERY_RUN_MAX))
+
+    def pause(self) -> None:
+        """Hand nothing out from now on; what is out stays out, and what comes in stays here."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        self.is_paused = False
+        self._turn.wake(self)
 
     # its terms --------------------------------------------------------------------------------------------------------
 

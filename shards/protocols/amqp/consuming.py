@@ -238,7 +238,7 @@ def get(channel: "Channel", method: commands.Basic.Get) -> "Method | None":
     queue = _readable_queue(channel, method)
     queue.asked(connection.turn.now)
     store = queue.store
-    span = store.next_span() if store is not None else None
+    span = store.next_span() if store is not None and not queue.is_paused else None
     if store is None or span is None:
         return _GET_EMPTY
     record = StoredRecord(span, store.returns(span.base + span.start) if span.redelivered else 0)
