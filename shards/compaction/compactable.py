@@ -62,13 +62,17 @@ class Compactable:
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
         """Give back what is worth it at this level, in steps well below a millisecond.
 
-        An owner of more than collections extends it: `yield from super().shrink(level, policy)`, then its own steps.
+        An owner of more than collections extends it: `yield from super().shrink(level, policy)`, then its own steps,
+        which change nothing when `policy.is_dry`: they say what they would free. An `Offload` may be yielded all the
+        same; in a dry run nobody carries it out.
         A MemoryError or OSError ends only this owner's part of the pass.
         """
+        caches = self._declared_caches
         if level >= Level.CRITICAL:
-            for name in self._declared_caches:
-                yield shed_attribute(self, name)
-        for name in (*self._declared_collections, *self._declared_caches):
+            for name in caches:
+                yield shed_attribute(self, name, policy)
+            caches = ()
+        for name in (*self._declared_collections, *caches):
             step = shrink_attribute(self, name, level, policy)
             if step is not None:
                 yield step

@@ -717,15 +717,17 @@ class MessageStore(Compactable):
             self._files.forget(segment.path)
             self._files.forget(segment.acks_path)
 
-    def _drop_settled_active(self) -> int:
-        """Unlink the active segment when all in it is settled; bytes of disk given back."""
+    @property
+    def _settled_active_bytes(self) -> int:
+        """The size of the active segment when all in it is settled, else 0."""
         segment = self._active
-        if segment is None or segment.live or self._tail_count:
-            return 0
-        size = segment.size
-        self._seal()
-        self.flush()
-        return size
+        return 0 if segment is None or segment.live or self._tail_count else segment.size
+
+    def _drop_settled_active(self) -> None:
+        """Unlink the active segment when all in it is settled."""
+        if self._settled_active_bytes:
+            self._seal()
+            self.flush()
 
     # giving memory back -----------------------------------------------------------------------------------------------
 
@@ -736,12 +738,14 @@ class MessageStore(Compactable):
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
         """Collections; the file and map of an idle queue; from RELEASE on the pages of cold segments, oldest first."""
         yield from super().shrink(level, policy)
-        self._span = None
-        try:
-            size = self._drop_settled_active()
-        except OSError as fault:
-            yield Failed(SEGMENT_PAGES, str(fault))
-            return
+        size = self._settled_active_bytes
+        if not policy.is_dry:
+            self._span = None
+            try:
+                self._drop_settled_active()
+            except OSError as fault:
+                yield Failed(SEGMENT_PAGES, str(fault))
+                return
         if size:
             yield Freed("settled segment", size)
         if level >= Level.RELEASE:
@@ -758,13 +762,17 @@ class MessageStore(Compactable):
             # Anything may have happened to it meanwhile.
             if self._segments.get(number) is segment and self._is_cold(segment, policy):
                 try:
-                    self._files.release(segment.path)
+                    self._release(segment, policy)
                 except OSError as fault:
                     yield Failed(SEGMENT_PAGES, str(fault))
                     continue
-                segment.is_released = True
                 left -= segment.size
                 yield Freed(SEGMENT_PAGES, segment.size)
+
+    def _release(self, segment: Segment, policy: ShrinkPolicy) -> None:
+        if not policy.is_dry:
+            self._files.release(segment.path)
+            segment.is_released = True
 
     def _is_cold(self, segment: Segment, policy: ShrinkPolicy) -> bool:
         return (

@@ -1,12 +1,14 @@
 """Whatever grows in a loaded shard is reached by a compaction pass: the heap is walked, the declarations compared."""
 
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec import structs
 from pamqp import commands
 
 from ipc.data_directory import DataDirectory
@@ -15,9 +17,9 @@ from ipc.messages.commands import Level, ShardCommand
 from ipc.messages.rules import Policy, Rules
 from ipc.settings import CompactionSettings, Settings
 from shards.compaction.cascade import cascade
-from shards.compaction.compactable import ShrinkPolicy
+from shards.compaction.compactable import Freed, ShrinkPolicy, Step
 from shards.host.shard import Shard
-from tests.compaction.heap_walk import owners, unreached
+from tests.compaction.heap_walk import declared, owners, unreached
 from tests.protocols.conversation import Client, World
 
 OWNERS = {
@@ -134,3 +136,25 @@ def test_a_pass_over_a_loaded_shard_changes_nothing_a_client_can_see(loaded: Loa
     client.replies()
     client.publish("x.topic", "a.0.b", b"after the pass")
     assert client.bodies() == [b"after the pass"]
+
+
+@pytest.mark.parametrize("level", Level)
+def test_a_dry_run_over_a_loaded_shard_foretells_a_pass_and_changes_nothing(loaded: LoadedShard, level: Level) -> None:
+    policy = ShrinkPolicy.at(CompactionSettings(ratio=1.0, floor_bytes=0), loaded.now)
+    dry = structs.replace(policy, is_dry=True)
+    held = [[id(collection) for collection in declared(owner)] for owner in owners(loaded.shard)]
+
+    foretold = freed(cascade(loaded.shard, level, dry))
+
+    assert [[id(collection) for collection in declared(owner)] for owner in owners(loaded.shard)] == held
+    assert freed(cascade(loaded.shard, level, dry)) == foretold
+    assert freed(cascade(loaded.shard, level, policy)) == foretold
+
+
+def freed(steps: Iterator[tuple[str, Step]]) -> dict[tuple[str, str], int]:
+    """Bytes by label and kind."""
+    found: Counter[tuple[str, str]] = Counter()
+    for label, step in steps:
+        if isinstance(step, Freed) and step.size_bytes:
+            found[label, step.kind] += step.size_bytes
+    return found
