@@ -94,6 +94,13 @@ GARBAGE_SECONDS_MIN: Final = 60.0  # between two collections of cycles, which ho
 GARBAGE_BLOCKS_MAX: Final = 100_000  # allocated since the start; with more, a collection takes more than about 10 ms
 FAILURES_LOGGED_MAX: Final = 5  # reasons named in the log of one pass
 PASSES_REMEMBERED_MAX: Final = 100
+VHOSTS_REPORTED_MAX: Final = 100  # those a pass freed most for: a report of it travels in one packet
+
+# accounts of memory ---------------------------------------------------------------------------------------------------
+ACCOUNT_SLICE_SECONDS_MAX: Final = 0.0005  # nobody is in a hurry, so clients wait less for it than for a pass
+ACCOUNT_KEPT_SECONDS: Final = 1.0  # however many ask, the owners of memory are walked over once in this time
+ACCOUNT_NAMED_MAX: Final = 100  # of vhosts, queues and connections each, those that hold most
+HOLDINGS_PER_PAGE: Final = 64  # named with two names of 255 bytes and a number for each kind, far below a packet
 
 # log ------------------------------------------------------------------------------------------------------------------
 TRACEBACK_FRAMES_MAX: Final = 12  # the innermost ones of an exception in a line of text

@@ -23,6 +23,7 @@ class Agenda(Compactable, Generic[Item]):
 
     __slots__ = ("_buckets", "_order")
     NESTED = ("_buckets",)
+    KIND = "timers"
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[Item, None]] = {}

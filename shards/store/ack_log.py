@@ -42,6 +42,11 @@ class Settled:
         self.offsets = array("I")
         self.ranges = array("I")
 
+    @property
+    def size_bytes(self) -> int:
+        """Of memory."""
+        return sys.getsizeof(self.offsets) + sys.getsizeof(self.ranges)
+
     def add_range(self, first: int, end: int) -> None:
         """Every record which begins at `first` <= offset < `end`."""
         self.ranges.append(first)

@@ -20,12 +20,13 @@ its spans, `advance` and `settle_run` 9 µs, its ack log 10 µs, so 0.3 µs a me
 
 import errno
 import os
+import sys
 from array import array
 from bisect import insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from mmap import mmap
 from struct import Struct
-from typing import Final
+from typing import ClassVar, Final
 
 from ipc.limits import RUN_BYTES_MIN, SEGMENT_OFFSET_MAX, TAIL_BYTES_MAX
 from ipc.messages.commands import Level
@@ -51,6 +52,7 @@ from shards.store.segment import ACKS_SUFFIX, MESSAGES_SUFFIX, Segment, recover_
 
 OFFSET_MASK: Final = 0xFFFFFFFF
 FIRST_TAIL_OFFSET: Final = FILE_HEADER_BYTES + BLOCK_HEADER_BYTES
+_SEGMENT_BYTES: Final = 560  # of a segment's object, paths and ack log (measured)
 
 _record_bytes = Struct("<I").unpack_from
 _timestamp = Struct("<Q").unpack_from
@@ -102,6 +104,8 @@ class MessageStore(Compactable):
         "unacknowledged_count",
     )
     COLLECTIONS = ("_segments", "_requeued")
+    KIND = "stores"
+    KINDS: ClassVar[Mapping[str, str]] = {"_segments": "segment index", "_requeued": "requeued messages"}
 
     def __init__(self, files: Files, directory: str, settings: StoreSettings, *, durable: bool) -> None:
         self._files = files
@@ -734,6 +738,17 @@ class MessageStore(Compactable):
     def children(self) -> Iterable[Compactable]:
         """Segments that remember something, which only recovered ones do."""
         return [segment for segment in self._segments.values() if segment.deleted or segment.holes]
+
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        """Pages of segments are the kernel's and not counted here."""
+        unlogged = sum(segment.settled.size_bytes for segment in self._touched if segment.settled is not None)
+        if self._tail_settled is not None:
+            unlogged += self._tail_settled.size_bytes
+        return (
+            ("unwritten messages", sys.getsizeof(self._tail)),
+            ("unlogged acknowledgements", unlogged),
+            ("segment index", _SEGMENT_BYTES * len(self._segments)),
+        )
 
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
         """Collections; the file and map of an idle queue; from RELEASE on the pages of cold segments, oldest first."""

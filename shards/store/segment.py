@@ -51,6 +51,7 @@ class Segment(Compactable):
         "written_at",
     )
     COLLECTIONS = ("deleted", "holes")
+    KIND = "segment index"
 
     def __init__(self, directory: str, number: int, salt: int) -> None:
         self.number = number

@@ -1,6 +1,7 @@
 """Whatever grows in a loaded shard is reached by a compaction pass: the heap is walked, the declarations compared."""
 
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from pamqp import commands
 from ipc.data_directory import DataDirectory
 from ipc.link import Link, link_pair
 from ipc.messages.commands import Level, ShardCommand
+from ipc.messages.reports import SORTS
 from ipc.messages.rules import Policy, Rules
 from ipc.settings import CompactionSettings, Settings
+from shards.compaction.accounting import Account
 from shards.compaction.cascade import cascade
 from shards.compaction.compactable import Freed, ShrinkPolicy, Step
 from shards.host.shard import Shard
@@ -28,6 +31,13 @@ OWNERS = {
     *("VHosts", "Rulebook", "Transaction", "ConsistentHashExchange", "HashBuckets", "HashRing"),
 }
 """What a loaded shard must consist of for the walk to have seen it all."""
+
+KINDS = {
+    *("bindings", "channels", "connections", "consumers", "exchanges", "open files", "outbox", "partial input"),
+    *("permissions", "policies", "queues", "receive buffer", "route cache", "segment index", "sockets", "stores"),
+    *("transactions", "turn", "unacknowledged", "unwritten messages", "vhost"),
+}
+"""What the account of a loaded shard must tell apart."""
 
 BOUNDED: tuple[str, ...] = (
     "Binding < dict",  # one field table, bounded by its frame
@@ -158,3 +168,35 @@ def freed(steps: Iterator[tuple[str, Step]]) -> dict[tuple[str, str], int]:
         if isinstance(step, Freed) and step.size_bytes:
             found[label, step.kind] += step.size_bytes
     return found
+
+
+def test_everything_that_a_pass_reaches_is_in_the_account(loaded: LoadedShard) -> None:
+    reached = list(owners(loaded.shard))
+    collections = {
+        id(collection): sys.getsizeof(collection)
+        for owner in reached
+        for collection in declared(owner)
+        if collection is not None
+    }
+
+    account = Account(top=1000)
+    for _ in account.take(loaded.shard):
+        pass
+
+    assert account.owners == len(reached)
+    known = sum(map(sys.getsizeof, reached)) + sum(collections.values())
+    assert known <= sum(account.by_kind.values())
+    assert account.counts == {"vhost": 1, "queue": 10 + len(loaded.clients), "connection": len(loaded.clients)}
+
+
+def test_the_account_tells_what_is_held_for_what(loaded: LoadedShard) -> None:
+    account = Account(top=1000)
+    for _ in account.take(loaded.shard):
+        pass
+
+    assert {kind for kind, size_bytes in account.by_kind.items() if size_bytes} >= KINDS
+    assert sum(holding.size_bytes for holding in account.largest("queue")) < account.largest("vhost")[0].size_bytes
+    for sort in SORTS:
+        for holding in account.largest(sort):
+            assert holding.size_bytes == sum(holding.by_kind.values())
+    assert {holding.name for holding in account.largest("queue")} >= {f"q{number}" for number in range(5)}

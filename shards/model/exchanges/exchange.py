@@ -1,9 +1,9 @@
 """What all exchanges share: a name, flags, bindings, and the question which destinations a message matches."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, TypeAlias
 
-from shards.model.bindings import Arguments, Bindable, Binding, BindingKey, Destination
+from shards.model.bindings import BINDING_BYTES, Arguments, Bindable, Binding, BindingKey, Destination
 from shards.model.exchanges.arguments import find_alternate, read_alternate
 
 Headers: TypeAlias = Callable[[], Arguments]
@@ -24,6 +24,8 @@ class Exchange(Bindable):
         "name",
     )
     COLLECTIONS = ("_bindings",)
+    KIND = "exchanges"
+    KINDS: ClassVar[Mapping[str, str]] = {"_bindings": "bindings"}
     type: ClassVar[str]
     heeds_every_key: ClassVar[bool] = False
     """Whether the routing keys a message has beside its first (CC, BCC) can lead to more destinations."""
@@ -90,6 +92,9 @@ class Exchange(Bindable):
         del self._bindings[binding.key]
         self._remove(binding)
         binding.destination.unbound(binding)
+
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        return (("bindings", BINDING_BYTES * len(self._bindings)),)
 
     def bindings(self) -> Iterable[Binding]:
         return self._bindings.values()

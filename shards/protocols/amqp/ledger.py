@@ -23,6 +23,7 @@ class Ledger(Compactable):
 
     __slots__ = ("_count", "_head", "_positions", "_sources", "_tags", "tag_next")
     COLLECTIONS = ("_tags", "_positions", "_sources")
+    KIND = "unacknowledged"
 
     def __init__(self) -> None:
         self.tag_next = 1
