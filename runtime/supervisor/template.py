@@ -49,6 +49,7 @@ class Template:
         self._restarts = restarts
         self._inherited = tuple(inherited)
         self._command = tuple(command)
+        self.pid: int | None = None
         self._link: Link[TemplateReport] | None = None
         self._changed = trio.Event()
         self._unborn = 0
@@ -91,6 +92,7 @@ class Template:
             process = start(self._command, theirs, self._inherited)
         link: Link[TemplateReport] = Link(ours, TemplateReport)
         life = Life.of(process.pid)
+        self.pid = process.pid
         status: int | None = None
         try:
             await self._converse(link, process.pid)
@@ -99,6 +101,7 @@ class Template:
             link.close()
             await life.end(patience_seconds=PATIENCE_SECONDS)
             life.close()
+            self.pid = None
             status = process.poll()
         # One that somebody killed says nothing about the installation.
         self._unborn += status is not None and status >= 0
