@@ -12,7 +12,7 @@ class Lines:
         self._bytes_max = bytes_max
         self._rest = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | bytearray) -> list[bytes]:
         """The lines that are whole now, without their ends. Raises LineTooLong; then the stream has lost its place."""
         self._rest += data
         *lines, rest = bytes(self._rest).split(b"\n")

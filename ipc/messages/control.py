@@ -169,7 +169,7 @@ class ShardMemory(Reply, frozen=True):
     counts: dict[Sort, int]
     owners: int
     seconds: float
-    seconds_busy: float
+    seconds_cpu: float
     slice_seconds_longest: float
     age_seconds: float
 

@@ -137,8 +137,8 @@ class MemoryAccount(Answer, frozen=True):
     counts: dict[Sort, int]
     owners: int  # looked at
     seconds: float  # the walk took, the broker's own work between its slices included
-    seconds_busy: float  # of them, without that
-    slice_seconds_longest: float
+    seconds_cpu: float  # of them, for the walk
+    slice_seconds_longest: float  # the same of its longest slice
     age_seconds: float  # an account that was just made for somebody else serves us too
 
 

@@ -34,9 +34,8 @@ def print_json(answered: Answered) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(lines), indent=2).decode())
 
 
-def complain_of(silent: tuple[Silent, ...]) -> None:
-    """Name the shards that are missing in what was printed, and end with ANSWER_INCOMPLETE if there are any."""
-    for shard in silent:
-        click.echo(f"shard {shard.shard} is missing: {shard.reason}", err=True)
+def require_all(silent: tuple[Silent, ...]) -> None:
+    """Raises ControlFailed (ANSWER_INCOMPLETE), which names the shards that are missing in what was printed."""
     if silent:
-        raise click.exceptions.Exit(ExitCode.ANSWER_INCOMPLETE)
+        missing = "; ".join(f"shard {shard.shard} is missing: {shard.reason}" for shard in silent)
+        raise ControlFailed(ExitCode.ANSWER_INCOMPLETE, missing)

@@ -13,7 +13,7 @@ from ipc.messages import control
 from ipc.messages.control import LEVELS
 from ipc.messages.reports import SORTS, Sort
 from runtime.cli.accounts import located
-from runtime.cli.asking import complain_of, print_json, running_broker
+from runtime.cli.asking import print_json, require_all, running_broker
 from runtime.cli.table import duration, largest_first, shown, size, table
 from runtime.control.client import Answered
 
@@ -91,7 +91,7 @@ def _ask(request: control.Request, show: Any, *, as_json: bool, config: str | No
         print_json(answered)
     else:
         show(answered)
-    complain_of(answered.end.silent)
+    require_all(answered.end.silent)
 
 
 # the account ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import click
 
 from ipc.messages import control
 from runtime.cli.accounts import located
-from runtime.cli.asking import complain_of, print_json, running_broker
+from runtime.cli.asking import print_json, require_all, running_broker
 from runtime.cli.table import duration, shown, table
 from runtime.control.client import Answered
 
@@ -20,7 +20,7 @@ def status(as_json: bool, config: str | None, data_dir: str | None) -> None:
         print_json(answered)
     else:
         show(answered)
-    complain_of(answered.end.silent)
+    require_all(answered.end.silent)
 
 
 def show(answered: Answered) -> None:

@@ -42,12 +42,14 @@ class ControlServer:
 
     async def serve(self, end: socket.socket) -> None:
         """Until cancelled; `end` is closed then."""
-        await trio.serve_listeners(self._receive, [trio.SocketListener(trio.socket.from_stdlib_socket(end))])
+        await trio.serve_listeners(self.receive, [trio.SocketListener(trio.socket.from_stdlib_socket(end))])
 
-    async def _receive(self, stream: trio.SocketStream) -> None:
+    async def receive(self, stream: trio.abc.Stream) -> None:
+        """Converse with one client to the end; whatever happens stays here."""
         self._clients += 1
         try:
-            await self._converse(stream)
+            async with stream:
+                await self._converse(stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # gone, or does not read what it asked for
         except Exception:  # noqa: BLE001 - the outermost loop of a client
@@ -55,7 +57,7 @@ class ControlServer:
         finally:
             self._clients -= 1
 
-    async def _converse(self, stream: trio.SocketStream) -> None:
+    async def _converse(self, stream: trio.abc.Stream) -> None:
         async def say(reply: Reply) -> None:
             with trio.fail_after(CONTROL_SEND_SECONDS_MAX):
                 await stream.send_all(self._encoder.encode(reply) + b"\n")
@@ -66,7 +68,7 @@ class ControlServer:
         await say(self._hello)
         lines = Lines(CONTROL_REQUEST_BYTES_MAX)
         while True:
-            data = b""
+            data: bytes | bytearray = b""
             with trio.move_on_after(CONTROL_IDLE_SECONDS) as patience:
                 data = await stream.receive_some(CONTROL_REQUEST_BYTES_MAX)
             if patience.cancelled_caught:

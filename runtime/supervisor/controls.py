@@ -202,7 +202,7 @@ def _shard_memory(account: reports.MemoryAccount, pid: int | None) -> control.Sh
         counts=account.counts,
         owners=account.owners,
         seconds=account.seconds,
-        seconds_busy=account.seconds_busy,
+        seconds_cpu=account.seconds_cpu,
         slice_seconds_longest=account.slice_seconds_longest,
         age_seconds=account.age_seconds,
     )

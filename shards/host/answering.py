@@ -57,7 +57,7 @@ async def _memory(shard: "Shard", question: AskMemory) -> Sequence[Answer]:
         counts=account.counts,
         owners=account.owners,
         seconds=drawn.seconds,
-        seconds_busy=drawn.seconds_busy,
+        seconds_cpu=drawn.seconds_cpu,
         slice_seconds_longest=drawn.slice_seconds_longest,
         age_seconds=age_seconds,
     )
