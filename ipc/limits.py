@@ -94,7 +94,7 @@ GARBAGE_SECONDS_MIN: Final = 60.0  # between two collections of cycles, which ho
 GARBAGE_BLOCKS_MAX: Final = 100_000  # allocated since the start; with more, a collection takes more than about 10 ms
 FAILURES_LOGGED_MAX: Final = 5  # reasons named in the log of one pass
 PASSES_REMEMBERED_MAX: Final = 100
-VHOSTS_REPORTED_MAX: Final = 100  # those a pass freed most for: a report of it travels in one packet
+VHOSTS_REPORTED_MAX: Final = 20  # those a pass freed most for: a report travels in one packet, and a hundred are kept
 
 # accounts of memory ---------------------------------------------------------------------------------------------------
 ACCOUNT_SLICE_SECONDS_MAX: Final = 0.0005  # nobody is in a hurry, so clients wait less for it than for a pass

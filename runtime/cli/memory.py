@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from runtime.cli.table import duration, largest_first, shown, size, table
 from runtime.control.client import Answered
 
 _KINDS_SHOWN: Final = 3
+_SHARE_SHOWN_MIN: Final = 0.005  # of a kind that is named; --json has all of them
 _PLURALS: Final[dict[Sort, str]] = {"vhost": "virtual hosts", "queue": "queues", "connection": "connections"}
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="Print what the broker said, as JSON.")
 _LEVEL: Final = click.Choice(tuple(LEVELS))
@@ -112,8 +113,7 @@ def show_account(answered: Answered, *, vhost: str | None = None) -> None:
         held = [one for page in answered.all(control.Largest) if page.sort == sort for one in page.held]
         if held and not (sort == "vhost" and vhost is not None):
             count = sum(shard.counts[sort] for shard in shards)
-            titles = (f"largest of {count} {_PLURALS[sort]}", "vhost", "bytes", "used for")
-            click.echo("\n" + table("llrl", titles, map(_held_row, held)))
+            click.echo("\n" + _largest(f"largest of {count} {_PLURALS[sort]}", held, names_vhost=sort != "vhost"))
 
 
 def _processes(shards: Sequence[control.ShardMemory], others: Sequence[control.ProcessMemory]) -> str:
@@ -130,13 +130,25 @@ def _sizes(reading: control.Reading) -> tuple[str, str, str]:
     return size(reading.rss), size(reading.pss), size(reading.private)
 
 
-def _kind_rows(kinds: Counter[str], total: int) -> list[tuple[str, str, str]]:
-    rows = [(kind, size(count), f"{count / total:.0%}") for kind, count in kinds.most_common() if count]
-    return [*rows, ("together", size(total), "")]
+def _kind_rows(kinds: Counter[str], total: int) -> Iterator[tuple[str, str, str]]:
+    """Kinds that make a difference, the others together, and all of them."""
+    small = {kind: count for kind, count in kinds.items() if count < _SHARE_SHOWN_MIN * total}
+    for kind, count in kinds.most_common():
+        if kind not in small:
+            yield kind, size(count), f"{count / total:.0%}"
+    if small:
+        yield f"{len(small)} others", size(sum(small.values())), f"{sum(small.values()) / total:.0%}"
+    yield "together", size(total), ""
 
 
-def _held_row(one: control.Held) -> tuple[str, str, str, str]:
-    return shown(one.name), shown(one.vhost), size(one.size_bytes), largest_first(one.by_kind, _KINDS_SHOWN)
+def _largest(title: str, held: Sequence[control.Held], *, names_vhost: bool) -> str:
+    rows = [
+        (shown(one.name), shown(one.vhost), size(one.size_bytes), largest_first(one.by_kind, _KINDS_SHOWN))
+        for one in held
+    ]
+    if names_vhost:
+        return table("llrl", (title, "vhost", "bytes", "used for"), rows)
+    return table("lrl", (title, "bytes", "used for"), [(name, count, kinds) for name, _vhost, count, kinds in rows])
 
 
 # dry runs and passes --------------------------------------------------------------------------------------------------

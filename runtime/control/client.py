@@ -39,7 +39,9 @@ class Control:
         self._lines = Lines(CONTROL_REPLY_BYTES_MAX)
         self._pending: list[bytes] = []
         self._decoder: msgspec.json.Decoder[ControlReply] = msgspec.json.Decoder(ControlReply)
+        self._version = "of unknown version"
         self.hello = self._greeted()
+        self._version = self.hello.version
 
     def ask(self, request: Request) -> Answered:
         """The whole answer. Raises ControlFailed."""
@@ -73,9 +75,7 @@ class Control:
         except OSError as fault:
             raise _lost(fault) from fault
         except (msgspec.MsgspecError, LineTooLong) as fault:
-            raise ControlFailed(
-                ExitCode.FAILED, f"the broker cannot be understood, it is of another version: {fault}"
-            ) from fault
+            raise ControlFailed(ExitCode.FAILED, f"the broker, {self._version}, is not understood: {fault}") from fault
 
 
 @contextmanager

@@ -286,6 +286,22 @@ def test_a_killed_supervisor_leaves_a_socket_that_is_replaced(new_broker: StartB
     assert broker.stop() == 0
 
 
+def test_a_broker_that_can_have_no_socket_serves_its_clients_all_the_same(new_broker: StartBroker) -> None:
+    broker = new_broker(shards=1)
+    broker.start()
+    assert broker.stop() == 0
+    DataDirectory(broker.data).control.mkdir()
+
+    broker.start()
+
+    broker.await_log("no control socket")
+    connection(broker).close()
+    refused = command(broker, "status")
+    assert refused.returncode != 0
+    assert f"process {broker.process.pid}" in refused.stderr
+    assert broker.stop() == 0
+
+
 # what it puts up with -------------------------------------------------------------------------------------------------
 
 

@@ -83,7 +83,12 @@ class Channel(Compactable):
 
     def holdings(self) -> Iterable[tuple[str, int]]:
         incoming = sys.getsizeof(self.content.body) if self.content is not None else 0
-        return (("incoming messages", incoming), ("consumers", _CONSUMER_BYTES * len(self.consumers)))
+        confirms = self.confirms.size_bytes if self.confirms is not None else 0
+        return (
+            ("incoming messages", incoming),
+            ("consumers", _CONSUMER_BYTES * len(self.consumers)),
+            ("confirms", confirms),
+        )
 
     def add_source(self, queue: Queue, consumer: "ChannelConsumer | None" = None) -> Source:
         number = self._source_next

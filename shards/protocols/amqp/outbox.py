@@ -34,8 +34,13 @@ class Outbox:
 
     @property
     def size_bytes(self) -> int:
-        """Of memory; a large body that is under way lies in a file and is not counted."""
-        return sys.getsizeof(self.buffer) + (sys.getsizeof(self._behind) if self._behind is not None else 0)
+        """Of memory, with a large body that is under way unless it lies in a file."""
+        size_bytes = sys.getsizeof(self.buffer)
+        if self._behind is not None:
+            size_bytes += sys.getsizeof(self._behind)
+        if self._body is not None:
+            size_bytes += self._body.copied_bytes
+        return size_bytes
 
     @property
     def is_clogged(self) -> bool:
