@@ -104,9 +104,12 @@ def show_account(answered: Answered, *, vhost: str | None = None) -> None:
     kinds = Counter[str]()
     for shard in shards:
         kinds.update(shard.by_kind)
+    if vhost is not None and not sum(shard.counts["vhost"] for shard in shards):
+        raise click.ClickException(f"no shard that answered has a virtual host {shown(vhost)!r} open")
     if vhost is None:
         click.echo(_processes(shards, answered.all(control.ProcessMemory)) + "\n")
     whose = "all processes" if vhost is None else f"virtual host {shown(vhost)}"
+    kinds = +kinds  # without those that nothing is held of
     total = sum(kinds.values())
     click.echo(table("lrr", [f"used for, in {whose}", "bytes", "share"], _kind_rows(kinds, total)))
     for sort in SORTS:
@@ -161,8 +164,9 @@ def show_dry_run(answered: Answered) -> None:
     for shard in shards:
         kinds.update(shard.by_kind)
         vhosts.update(shard.by_vhost)
-    level = shards[0].level if shards else "?"
-    click.echo(f"a pass of level {level} would free {size(sum(kinds.values()))}, and what the allocator gives back")
+    for level in sorted({shard.level for shard in shards}):
+        beyond = "" if level == "trim" else ", and what the allocator gives back"
+        click.echo(f"a pass of level {level} would free {size(sum(kinds.values()))}{beyond}")
     _show_freed(kinds, vhosts)
     failures = sum(shard.failures for shard in shards)
     if failures:

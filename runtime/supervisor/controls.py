@@ -118,8 +118,9 @@ async def _dry_run(controls: Controls, request: control.DryRun, say: Say) -> Non
 async def _compact(controls: Controls, request: control.Compact, say: Say) -> None:
     done = await controls.reclaim.request(LEVELS[request.level], TRIGGER)
     await _say_pass(done, say)
-    silent = tuple(control.Silent(shard, "it did not report in time") for shard in done.unanswered)
-    await say(control.End(silent))
+    reported = {report.shard for report in done.reports}
+    missing = [shard for shard in range(len(controls.fleet)) if shard not in reported]
+    await say(control.End(tuple(control.Silent(shard, "it did not report in time, or ended") for shard in missing)))
 
 
 async def _passes(controls: Controls, request: control.Passes, say: Say) -> None:

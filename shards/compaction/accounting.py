@@ -67,7 +67,7 @@ class Account:
     """What one walk adds up; complete when `take` is exhausted."""
 
     def __init__(self, *, top: int, vhost: str | None = None) -> None:
-        """`top`: how many of each sort are named; `vhost`: count nothing that is for another one."""
+        """`top`: how many of each sort are named; `vhost`: count nothing but what is for this one."""
         self.by_kind: Tally = {}
         self.owners = 0
         self.counts: dict[Sort, int] = dict.fromkeys(SORTS, 0)
@@ -81,7 +81,8 @@ class Account:
 
     def take(self, root: Compactable) -> Iterator[None]:
         """Count everything from `root` down, in steps well below a millisecond."""
-        branches = [_Branch("", self.by_kind, [root], None, self.by_kind)]
+        unlabelled: Tally = self.by_kind if self._vhost is None else {}
+        branches = [_Branch("", unlabelled, [root], None, unlabelled)]
         while branches:
             branch = branches[-1]
             if not branch.owners:
@@ -103,7 +104,8 @@ class Account:
             children = list(owner.children())
             if meter.sort is not None:
                 named = (meter.sort, str(getattr(owner, "name", "")))
-                branches.append(_Branch(label, tally, children, named, branch.tally))
+                above = branch.tally if branch.label else self.by_kind
+                branches.append(_Branch(label, tally, children, named, above))
             elif children:
                 branches.append(_Branch(label, tally, children, None, tally))
             yield

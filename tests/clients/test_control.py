@@ -333,7 +333,11 @@ def test_a_vhost_that_does_not_exist_holds_nothing(broker: RunningBroker) -> Non
     lines = ask(broker, "memory", vhost="no such vhost")
 
     assert of(lines, "largest") == []
+    assert all(line["by_kind"] == {} for line in of(lines, "shard-memory"))
     assert lines[-1]["silent"] == []
+    told = command(broker, "memory", "--vhost", "no such vhost")
+    assert told.returncode == ExitCode.FAILED
+    assert "'no such vhost'" in told.stderr
 
 
 def test_a_request_without_end_is_refused_and_the_broker_goes_on(broker: RunningBroker) -> None:

@@ -173,11 +173,15 @@ def test_nobody_may_be_named() -> None:
     assert account(VHost("/", Queue("q")), top=0).largest("queue") == []
 
 
-def test_an_account_of_one_vhost_counts_nothing_of_another() -> None:
-    root = Owner(VHost("/", Queue("a", held=held(10))), VHost("orders", Queue("b", held=held(1000))))
+def test_an_account_of_one_vhost_counts_nothing_else() -> None:
+    orders = VHost("orders", Queue("b", held=held(1000)))
+    root = Owner(VHost("/", Queue("a", held=held(10))), orders, Owner(held=held(100)), held=held(500))
 
     taken = account(root, vhost="orders")
 
+    assert taken.by_kind == account(orders).by_kind
+    assert taken.counts == {"vhost": 1, "queue": 1, "connection": 0}
+    assert account(root, vhost="no such vhost").by_kind == {}
     assert [holding.name for holding in taken.largest("queue")] == ["b"]
     assert [holding.vhost for holding in taken.largest("vhost")] == ["orders"]
 
