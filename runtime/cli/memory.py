@@ -108,7 +108,7 @@ def show_account(answered: Answered, *, vhost: str | None = None) -> None:
         raise click.ClickException(f"no shard that answered has a virtual host {shown(vhost)!r} open")
     if vhost is None:
         click.echo(_processes(shards, answered.all(control.ProcessMemory)) + "\n")
-    whose = "all processes" if vhost is None else f"virtual host {shown(vhost)}"
+    whose = "all shards" if vhost is None else f"virtual host {shown(vhost)}"
     kinds = +kinds  # without those that nothing is held of
     total = sum(kinds.values())
     click.echo(table("lrr", [f"used for, in {whose}", "bytes", "share"], _kind_rows(kinds, total)))

@@ -92,6 +92,7 @@ class Account:
             owner = branch.owners.pop()
             label = branch.label or owner.compaction_label
             if label and self._vhost is not None and label != self._vhost:
+                yield
                 continue
             meter = self._meters.get(type(owner))
             if meter is None:
