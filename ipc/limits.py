@@ -39,6 +39,10 @@ READINGS_PAUSE_SECONDS: Final = 0.1  # between two looks at the sources, so that
 SOURCE_REOPEN_SECONDS: Final = 2.0  # between losing a pressure source and looking for the next
 PRESSURE_PIPE_BYTES_MAX: Final = 64 * KIB  # read from a FIFO or socket at once, and dropped
 
+# alarms ---------------------------------------------------------------------------------------------------------------
+GROWTH_BYTES_PER_SECOND_MAX: Final = 1024 * MIB  # how fast memory or disk may fill up: decides when to look again
+LOOKING_SHARE_MAX: Final = 0.2  # of one core: reading the page tables of a process takes 10 ms a gigabyte (measured)
+
 # one connection -------------------------------------------------------------------------------------------------------
 RECEIVE_BYTES_PER_TURN: Final = 512 * KIB  # what one client may bring into one turn of the pump
 RECEIVE_BYTES_OF_TURN: Final = 1024 * KIB  # what all of them may, before what they brought is delivered and sent
@@ -50,6 +54,7 @@ LARGE_BODY_BYTES: Final = 256 * KIB  # from here on a body is sent and stored in
 # the pump -------------------------------------------------------------------------------------------------------------
 LINGER_SECONDS: Final = 0.001  # waiting for more traffic without the event loop, whose timers are late by as much
 YIELD_SECONDS_MAX: Final = 0.001  # of turns in a row, before other tasks run
+SHORT_BYTES_PER_TURN: Final = 16 * KIB  # the same of one client while memory or disk is short: who publishes keeps it
 RESTRAINED_BYTES_MAX: Final = 64 * KIB  # what a publisher brings at once while it has to wait for consumers
 DRAINING_MS_MAX: Final = 20  # a consumer that has taken nothing for longer is slow, and not one to wait for
 SPINS_SKIPPED_MAX: Final = 1024  # a spin in vain costs a core; even on a quiet shard one in so many is tried
@@ -59,6 +64,7 @@ DELIVERY_RUN_MAX: Final = 64  # messages given to one consumer before the next o
 
 DROPPED_PER_TURN_MAX: Final = 4096  # expired or too many, before other queues have their turn
 TIME_MS_MAX: Final = 2**32 - 1  # of message-ttl, expires and their like: 49 days, as in RabbitMQ
+QUORUM_RETURNS_MAX: Final = 20  # of a message in a quorum queue that asks for no limit, as in RabbitMQ 4
 DEDUPLICATED_MAX_DEFAULT: Final = 128  # messages a deduplicating queue remembers, as LavinMQ does
 
 # one exchange ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from ipc.limits import LINGER_SECONDS, SPINS_SKIPPED_MAX, YIELD_SECONDS_MAX
 
 READABLE: Final = select.EPOLLIN
 WRITABLE: Final = select.EPOLLOUT
+HUNG_UP: Final = select.EPOLLRDHUP  # the other end sends no more; what it sent before may still be there to be read
 GONE: Final = select.EPOLLHUP | select.EPOLLERR
 
 _EVENTS_MAX: Final = 256

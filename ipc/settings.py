@@ -13,6 +13,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Ratio = Annotated[float, Meta(ge=1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 FrameMax = Annotated[int, Meta(ge=4096, le=16 * 1024 * 1024)]
 ChannelMax = Annotated[int, Meta(ge=1, le=65535)]
 Heartbeat = Annotated[int, Meta(ge=0, le=65535)]
@@ -56,6 +57,8 @@ class ConnectionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     outbox_bytes_high: Positive = 1024 * 1024
     outbox_bytes_low: Count = 256 * 1024
     consumer_prefetch_default: Count = 0
+    consumer_timeout_seconds: Seconds = 0.0
+    set_timestamps: bool = False
 
 
 class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +84,18 @@ class CompactionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     pressure_source: Literal["auto", "systemd", "cgroup", "system", "poll", "none"] = "auto"
 
 
+class AlarmSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[alarms]`: how much memory and disk the broker may take before publishers wait."""
+
+    memory_share_max: Share = 0.4
+    memory_bytes_max: Count = 0
+    memory_clear_share: Share = 0.95
+    disk_free_bytes_min: Count = 50_000_000
+    disk_clear_ratio: Ratio = 1.2
+    look_seconds_min: Annotated[float, Meta(ge=0.01)] = 0.1
+    look_seconds_max: Annotated[float, Meta(ge=0.01)] = 5.0
+
+
 class PumpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """`[pump]`: how a shard waits for its clients."""
 
@@ -104,4 +119,5 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     store: StoreSettings = StoreSettings()
     pump: PumpSettings = PumpSettings()
     compaction: CompactionSettings = CompactionSettings()
+    alarms: AlarmSettings = AlarmSettings()
     users: UserSettings = UserSettings()

@@ -112,12 +112,25 @@ class SettingsChanged(Command, frozen=True):
     settings: Settings
 
 
+class Alarms(Struct, frozen=True, array_like=True):
+    """Which resources are short; publishers wait while any is."""
+
+    memory: bool = False
+    disk: bool = False
+
+
+class AlarmsChanged(Command, frozen=True):
+    """These alarms are raised from now on and no others."""
+
+    alarms: Alarms
+
+
 class Compact(Command, frozen=True):
     """Run a compaction pass; answered by `Reclaimed` with the same `pass_number`."""
 
     pass_number: int
     level: Level
-    trigger: str  # "SIGUSR1", "systemd", "cgroup", "system", "watermark", …
+    trigger: str  # "SIGUSR1", "systemd", "cgroup", "system", "watermark", "memory alarm", …
 
 
 class Question(Command, frozen=True):
@@ -157,6 +170,7 @@ ShardCommand = (
     | PermissionsChanged
     | RulesChanged
     | SettingsChanged
+    | AlarmsChanged
     | Compact
     | AskStatus
     | AskMemory

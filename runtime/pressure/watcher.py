@@ -24,13 +24,16 @@ from runtime.pressure.sources import Source, SourceGone, wait_for_any
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("pressure")
 
 Request = Callable[[Level, str], Awaitable[object]]
+Observe = Callable[[Reading], None]
+Watch = Callable[[Observe], Awaitable[None]]
+"""Reads memory its own way and calls `observe` when it is short, until cancelled."""
 
 
 async def watch(
     settings_source: Callable[[], Settings],
     request: Request,
     gauge: Gauge,
-    *,
+    *others: Watch,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
     """Request passes until cancelled; `request(level, trigger)` returns when the pass is over.
@@ -42,6 +45,8 @@ async def watch(
         nursery.start_soon(watcher.climb)
         nursery.start_soon(watcher.measure)
         nursery.start_soon(watcher.listen, environment)
+        for other in others:
+            nursery.start_soon(other, watcher.observe)
 
 
 class _Watcher:

@@ -66,6 +66,9 @@ class Fleet:
         for shard in self._shards:
             shard.kill()
 
+    def pids(self) -> list[int]:
+        return [shard.pid for shard in self._shards if shard.pid is not None]
+
     def links(self) -> list[tuple[int, ShardLink]]:
         """Number and link of each shard that lives."""
         return [(shard.number, shard.link) for shard in self._shards if shard.link is not None]

@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode, StartRefused
 from ipc.link import Link, LinkClosed, link_pair
-from ipc.messages.commands import CloseVHost, Command, Drain, OpenVHost, Start
+from ipc.messages.commands import Alarms, AlarmsChanged, CloseVHost, Command, Drain, OpenVHost, Start
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import (
     Answer,
@@ -29,6 +29,7 @@ from ipc.messages.reports import (
 from ipc.settings import Settings
 from runtime.auth.directory import Directory
 from runtime.decisions.restarts import Restarts
+from runtime.pressure.alarms import AlarmWatch
 from runtime.roster import Roster, ShardLink
 from runtime.supervisor.life import Life, ending_text
 from runtime.supervisor.template import Template
@@ -48,6 +49,7 @@ class Surroundings(Struct, frozen=True):
     directory: Directory
     roster: Roster
     template: Template
+    alarms: AlarmWatch
     reclaimed: Callable[[Reclaimed], None]
     answered: Callable[[Answer], None]
     unopened: Callable[[VHostFailed], None]
@@ -201,6 +203,7 @@ class Shard:
     async def _serve(self, alive: _Alive) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._introduce)
+            nursery.start_soon(self._tell_alarms)
             nursery.start_soon(_cancel_after_end, alive.life, nursery.cancel_scope)
             try:
                 while True:
@@ -216,6 +219,17 @@ class Shard:
         for name in self._around.roster.placed_on(self.number):
             await self.open_vhost(name)
         self.started.set()
+
+    async def _tell_alarms(self) -> None:
+        """From its first moment on; one that is slow to listen hears only the latest, and keeps no sibling waiting."""
+        alarms = self._around.alarms
+        told = Alarms()
+        while True:
+            if told != alarms.raised:
+                told = alarms.raised
+                await self.tell(AlarmsChanged(told))
+            else:
+                await alarms.changed()
 
     async def _bury(self, alive: _Alive) -> None:
         """Only once the process is gone may another one open the same files."""

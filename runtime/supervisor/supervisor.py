@@ -3,7 +3,7 @@
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -20,6 +20,7 @@ from runtime.auth.directory import Directory
 from runtime.control import place
 from runtime.control.server import ControlServer
 from runtime.decisions.reload import reload
+from runtime.pressure.alarms import AlarmWatch
 from runtime.pressure.gauge import Gauge
 from runtime.pressure.watcher import watch
 from runtime.roster import Roster
@@ -68,12 +69,14 @@ class Supervisor:
         self._roster = Roster()
         self._vhosts = VHosts(lock.paths, directory, self._roster, settings.main.shards)
         self._template = Template(restarts(settings.main), inherited=[lock.descriptor])
+        self._alarms = AlarmWatch(lambda: self._settings, self._processes, lock.paths.root)
         around = Surroundings(
             settings=lambda: self._settings,
             paths=lock.paths,
             directory=directory,
             roster=self._roster,
             template=self._template,
+            alarms=self._alarms,
             reclaimed=self._note_reclaimed,
             answered=self._note_answered,
             unopened=self._note_unopened,
@@ -131,8 +134,9 @@ class Supervisor:
         services.start_soon(self._compact_on_signal)
         await self._fleet.started()
         await self._roster.settled()
+        await self._alarms.look()  # whatever is short already, no client may add to
         await services.start(self._accept, listeners)
-        services.start_soon(watch, lambda: self._settings, self._reclaim.request, self._gauge)
+        services.start_soon(watch, lambda: self._settings, self._reclaim.request, self._gauge, self._alarms.run)
         services.start_soon(self._reload_on_signal)
         self._is_ready = True
         line = ready_line(listeners, self._fleet, self._paths.root, supervisor=os.getpid())
@@ -243,6 +247,7 @@ class Supervisor:
             return
         self._settings, changed, needs_restart = reload(self._settings, wanted)
         configure_logging(self._settings.main.log_level, self._settings.main.log_format)
+        self._alarms.look_again()
         await self._fleet.broadcast(SettingsChanged(self._settings))
         _log.info("settings reloaded", changed=changed, needs_restart=needs_restart)
 
@@ -253,6 +258,10 @@ class Supervisor:
             _log.error("directory cannot be read again", reason=str(fault))
             return
         await self._vhosts.follow(self._fleet)
+
+    def _processes(self) -> Iterable[int]:
+        """Whatever runs for this broker now."""
+        return filter(None, (os.getpid(), self._template.pid, *self._fleet.pids()))
 
     # what shards have to say ------------------------------------------------------------------------------------------
 

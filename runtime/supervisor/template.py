@@ -49,11 +49,15 @@ class Template:
         self._restarts = restarts
         self._inherited = tuple(inherited)
         self._command = tuple(command)
-        self.pid: int | None = None
         self._link: Link[TemplateReport] | None = None
+        self._pid: int | None = None
         self._changed = trio.Event()
         self._unborn = 0
         self._endings: OrderedDict[int, int] = OrderedDict()
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
 
     async def run(self) -> None:
         """Until cancelled. Raises StartRefused when templates keep dying."""
@@ -92,7 +96,7 @@ class Template:
             process = start(self._command, theirs, self._inherited)
         link: Link[TemplateReport] = Link(ours, TemplateReport)
         life = Life.of(process.pid)
-        self.pid = process.pid
+        self._pid = process.pid
         status: int | None = None
         try:
             await self._converse(link, process.pid)
@@ -100,8 +104,8 @@ class Template:
             self._forget(link)
             link.close()
             await life.end(patience_seconds=PATIENCE_SECONDS)
+            self._pid = None
             life.close()
-            self.pid = None
             status = process.poll()
         # One that somebody killed says nothing about the installation.
         self._unborn += status is not None and status >= 0

@@ -14,6 +14,7 @@ from ipc.errors import ConnectionRefusal, ReplyCode, StartRefused
 from ipc.link import LinkClosed
 from ipc.messages.commands import (
     AdoptClient,
+    AlarmsChanged,
     CloseVHost,
     Command,
     Compact,
@@ -132,6 +133,10 @@ async def _change_settings(shard: "Shard", command: SettingsChanged, descriptors
     shard.change_settings(command.settings)
 
 
+async def _change_alarms(shard: "Shard", command: AlarmsChanged, descriptors: list[int]) -> None:
+    shard.change_alarms(command.alarms)
+
+
 async def _compact(shard: "Shard", command: Compact, descriptors: list[int]) -> None:
     shard.compact(command)
 
@@ -147,6 +152,7 @@ _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitab
     PermissionsChanged: _change_permissions,
     RulesChanged: _change_rules,
     SettingsChanged: _change_settings,
+    AlarmsChanged: _change_alarms,
     Compact: _compact,
     **dict.fromkeys(QUESTIONS, _answer),
 }

@@ -25,8 +25,9 @@ from ipc.limits import (
     RECEIVE_BYTES_OF_TURN,
     RECEIVE_BYTES_PER_TURN,
     RESTRAINED_BYTES_MAX,
+    SHORT_BYTES_PER_TURN,
 )
-from ipc.reactor import GONE, READABLE, WRITABLE, Reactor
+from ipc.reactor import GONE, HUNG_UP, READABLE, WRITABLE, Reactor
 from shards.compaction.compactable import Compactable
 from shards.host.alarm import Alarm
 from shards.host.bell import Bell
@@ -148,6 +149,8 @@ class Pump(Compactable):
         if self._held and (self._restraint.may_take or not is_restrained):
             self._release_held()
         ready, reactor.ready = reactor.ready, {}
+        # Whoever is about to wait keeps what was read, and there may be thousands of them.
+        room_bytes = SHORT_BYTES_PER_TURN if self._turn.shortages else RECEIVE_BYTES_PER_TURN
         left = RECEIVE_BYTES_OF_TURN
         for descriptor, events in ready.items():
             peer = self._peers.get(descriptor)
@@ -156,11 +159,11 @@ class Pump(Compactable):
             elif left <= 0:
                 reactor.ready[descriptor] = events  # goes first next time
             elif is_restrained and peer.connection.publishes:
-                left -= self._serve_publisher(peer, now, events)
+                left -= self._serve_publisher(peer, now, events, min(room_bytes, RESTRAINED_BYTES_MAX))
             else:
-                left -= self._guarded(self._serve, peer, now, events, RECEIVE_BYTES_PER_TURN)
+                left -= self._guarded(self._serve, peer, now, events, room_bytes)
 
-    def _serve_publisher(self, peer: Peer, now: int, events: int) -> int:
+    def _serve_publisher(self, peer: Peer, now: int, events: int, room_bytes: int) -> int:
         """The same for one whose input has to wait for consumers."""
         restraint = self._restraint
         if not restraint.may_take and not events & ~READABLE:
@@ -168,7 +171,7 @@ class Pump(Compactable):
             self._watch(peer)
             return 0
         began, published = time.perf_counter(), self._turn.published
-        count = self._guarded(self._serve, peer, now, events, RESTRAINED_BYTES_MAX)
+        count = self._guarded(self._serve, peer, now, events, room_bytes)
         restraint.use(self._turn.published - published, time.perf_counter() - began)
         return count
 
@@ -194,7 +197,7 @@ class Pump(Compactable):
             self._send(peer, now)
         if peer.connection.wants_input:
             return self._receive(peer, now, room_bytes) if events & (READABLE | GONE) else 0
-        if events & GONE:
+        if events & (GONE | HUNG_UP):
             self._drop(peer)
         return 0
 
@@ -214,6 +217,8 @@ class Pump(Compactable):
         kept = len(partial)
         view = self._room_for(kept)
         view[:kept] = partial
+        # Large frames come in growing pieces, or copying what there is of one would take longer than reading it.
+        room_bytes = max(room_bytes, min(kept, RECEIVE_BYTES_PER_TURN))
         try:
             count = peer.socket.recv_into(view[kept : kept + room_bytes])
         except BlockingIOError:
@@ -259,6 +264,9 @@ class Pump(Compactable):
             self._turn.finish(now)
         except OSError as refused:
             self._on_storage_error(refused)
+        while self._turn.notices:
+            event, fields = self._turn.notices.pop(0)
+            self._log.info(event, **fields)
         while self._turn.unreadable:
             queue, fault = self._turn.unreadable.pop()
             self._log.error("queue cannot be read", queue=queue.name, reason=str(fault))
@@ -308,6 +316,10 @@ class Pump(Compactable):
         connection = peer.connection
         reads = connection.wants_input and peer.descriptor not in self._held
         interest = (READABLE if reads else 0) | (WRITABLE if peer.is_clogged else 0)
+        if not reads and connection in self._turn.blocked:
+            # It may be blocked for hours, and clients that give up and come again must not pile up. What it wanted to
+            # publish was promised to nobody.
+            interest |= HUNG_UP
         if interest != peer.interest and peer.descriptor in self._peers:
             self._reactor.change(peer.descriptor, interest)
             peer.interest = interest

@@ -23,7 +23,7 @@ from ipc.errors import ConnectionRefusal, ExitCode
 from ipc.limits import ACCOUNT_KEPT_SECONDS
 from ipc.link import Link, LinkClosed
 from ipc.log import configure_logging
-from ipc.messages.commands import Compact, Question, ShardCommand, Start
+from ipc.messages.commands import Alarms, Compact, Question, ShardCommand, Start
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import Drained, Hello, StorageBlocked
 from ipc.reactor import Reactor
@@ -39,7 +39,7 @@ from shards.host.control import SHUTTING_DOWN, obey
 from shards.host.deadlines import Deadlines
 from shards.host.pump import Pump
 from shards.host.syncer import Syncer, SyncFailed
-from shards.model.turn import Turn
+from shards.model.turn import Shortage, Turn
 from shards.model.vhosts import VHosts
 from shards.protocols.amqp.connection import Connection
 from shards.store.files import DiskFiles
@@ -122,12 +122,19 @@ class Shard(Compactable):
         self.settings = settings
         configure_logging(settings.main.log_level, settings.main.log_format, shard=self.number)
 
-    # storage that refuses writes --------------------------------------------------------------------------------------
+    # what publishers wait for -----------------------------------------------------------------------------------------
+
+    def change_alarms(self, alarms: Alarms) -> None:
+        """The supervisor sees these raised and no others."""
+        for shortage, is_raised in ((Shortage.MEMORY, alarms.memory), (Shortage.DISK, alarms.disk)):
+            change = self.turn.block if is_raised else self.turn.unblock
+            change(shortage)
+        self.bell.ring()
 
     def _storage_failed(self, fault: OSError) -> None:
         if self.turn.is_storage_blocked:
             return
-        self.turn.block_storage()
+        self.turn.block(Shortage.WRITES)
         assert self._nursery is not None
         self._nursery.start_soon(self._retry_storage, str(fault))
 

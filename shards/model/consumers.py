@@ -29,6 +29,9 @@ class Consumer(Compactable):
         """Take up to `count` ready messages from `self.queue.store`; how many it were."""
         raise NotImplementedError
 
+    def terms_changed(self, now: int) -> None:
+        """Other terms hold for the queue, in what concerns its consumers."""
+
     def queue_deleted(self) -> None:
         """The queue is gone, and the subscription with it."""
         raise NotImplementedError

@@ -140,7 +140,7 @@ def effective_terms(own: Terms, arguments: Arguments | None, definition: Definit
     for key, value in definition.items():
         if key in _NUMBERS and isinstance(value, int) and value >= 0:
             asked = getattr(own, _NUMBERS[key])
-            changes[_NUMBERS[key]] = value if asked is None else min(asked, value)
+            changes[_NUMBERS[key]] = value if asked is None or asked < 0 else min(asked, value)
         elif key in _TEXTS and f"x-{key}" not in (arguments or ()):
             changes[_TEXTS[key]] = value
     return structs.replace(own, **changes) if changes else own

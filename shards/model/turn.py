@@ -9,10 +9,26 @@ is written now is covered by round `next_round`; a round that has begun covers n
 
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol
 
 from shards.compaction.compactable import Compactable
 from shards.model.agenda import Agenda
+
+
+class Notice(NamedTuple):
+    """Something the operator should read in the log, which the core does not write itself."""
+
+    event: str
+    fields: dict[str, str | int]
+
+
+class Shortage(Enum):
+    """Why publishers wait; everybody else goes on."""
+
+    MEMORY = "the broker's memory has reached its limit"
+    DISK = "the file system of the data has less room than it must have"
+    WRITES = "the file system refused to write"
 
 
 class Deliverable(Protocol):
@@ -70,12 +86,13 @@ class Turn(Compactable):
         "blocked",
         "confirming",
         "delivered",
-        "is_storage_blocked",
         "next_round",
+        "notices",
         "now",
         "published",
         "resumable",
         "round_wanted",
+        "shortages",
         "syncs",
         "unflushed",
         "unreadable",
@@ -91,12 +108,13 @@ class Turn(Compactable):
         self.confirming: list[Confirming] = []
         self.unsent: list[Sender] = []
         self.resumable: list[Sender] = []  # held their input back and may go on
-        self.blocked: dict[Sender, None] = {}  # publishers that wait for the file system
+        self.blocked: dict[Sender, None] = {}  # publishers that wait until nothing is short
+        self.notices: list[Notice] = []  # for the host to log
         self.unreadable: list[tuple[Deliverable, OSError]] = []  # for the host to tell about
         self.syncs = syncs  # False: durability = "os", a write to the page cache is enough
         self.next_round = 1
         self.round_wanted = False
-        self.is_storage_blocked = False
+        self.shortages: frozenset[Shortage] = frozenset()
         self.published = 0  # messages, since the host last looked
         self.delivered = 0  # the same of messages handed to consumers
         self._waiting: dict[Confirming, None] = {}
@@ -149,7 +167,7 @@ class Turn(Compactable):
     def retry(self) -> None:
         """Write what could not be written; raises OSError while that is still so."""
         self._write()
-        self._unblock_storage()
+        self.unblock(Shortage.WRITES)
 
     def _write(self) -> None:
         self._flush()
@@ -187,14 +205,21 @@ class Turn(Compactable):
         if refusals:
             raise refusals[0]
 
-    def block_storage(self) -> None:
-        """The file system refuses writes: whoever publishes waits from now on."""
-        self.is_storage_blocked = True
+    @property
+    def is_storage_blocked(self) -> bool:
+        """Whether the file system refused a write, and none has been taken since."""
+        return Shortage.WRITES in self.shortages
 
-    def _unblock_storage(self) -> None:
-        self.is_storage_blocked = False
-        blocked, self.blocked = self.blocked, {}
-        self.resumable.extend(blocked)
+    def block(self, shortage: Shortage) -> None:
+        """Whoever publishes waits from now on."""
+        self.shortages |= {shortage}
+
+    def unblock(self, shortage: Shortage) -> None:
+        """This is no longer a reason; publishers go on when it was the last one."""
+        self.shortages -= {shortage}
+        if not self.shortages:
+            blocked, self.blocked = self.blocked, {}
+            self.resumable.extend(blocked)
 
     def begin_round(self) -> int:
         """A round begins now; the caller takes everything unsynced along with it."""

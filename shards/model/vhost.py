@@ -25,7 +25,7 @@ from shards.model.exchanges.routing import route
 from shards.model.policies import Rulebook
 from shards.model.queues.queue import GENERATED, Owner, Queue
 from shards.model.queues.terms import read_terms, recall_terms
-from shards.model.turn import FreshName, Turn
+from shards.model.turn import FreshName, Notice, Turn
 from shards.store.definitions import (
     BindingDefinition,
     Change,
@@ -40,6 +40,7 @@ from shards.store.definitions import (
 )
 from shards.store.files import Files
 from shards.store.message_store import MessageStore
+from shards.store.priority_store import PriorityStore, QueueStore
 from shards.store.record import PERSISTENT, Record, encode
 from shards.store.recovery import RecoveryReport
 
@@ -267,6 +268,8 @@ class VHost(Compactable):
         name = name or self.fresh_name(GENERATED)
         self._check_queue_limit(name)
         own = read_terms(arguments, f"queue '{name}' in vhost '{self.name}'")
+        if own.is_quorum:
+            self._check_quorum(name, is_durable=is_durable, is_auto_delete=is_auto_delete, is_exclusive=is_exclusive)
         queue = Queue(
             name,
             self._take_number(),
@@ -285,6 +288,19 @@ class VHost(Compactable):
         if self._is_stored(queue):
             self._note(PutQueue(_queue_definition(queue)))
         return queue, True
+
+    def _check_quorum(self, name: str, *, is_durable: bool, is_auto_delete: bool, is_exclusive: bool) -> None:
+        """Raises PreconditionFailed (406) for what quorum queues cannot be, and tells the operator what they are."""
+        for broken, what in (
+            (not is_durable, "non-durable"),
+            (is_auto_delete, "auto-delete"),
+            (is_exclusive, "exclusive-owner"),
+        ):
+            if broken:
+                raise PreconditionFailed(f"invalid property '{what}' for queue '{name}' in vhost '{self.name}'")
+        self._turn.notices.append(
+            Notice("quorum queue is a durable queue with a delivery limit here", {"queue": name, "vhost": self.name})
+        )
 
     def delete_queue(self, queue: Queue, *, if_unused: bool = False, if_empty: bool = False) -> int:
         """How many ready messages went with it. Raises PreconditionFailed (406) when a condition does not hold."""
@@ -470,7 +486,7 @@ class VHost(Compactable):
                 terms=self.rulebook.terms(stored.name, recall_terms(stored.arguments), stored.arguments),
                 keeper=self,
             )
-            queue.store = MessageStore.recover(self._files, self._directory(queue), self._settings, report)
+            queue.store = self._recover_store(queue, report)
             queue.used(now)
             self._turn.wake(queue)
             self._queues[stored.name] = queue
@@ -504,8 +520,19 @@ class VHost(Compactable):
                 unwritten.append((queue, fault))
         return unwritten
 
-    def _open_store(self, queue: Queue) -> MessageStore:
-        return MessageStore(self._files, self._directory(queue), self._settings, durable=self._is_stored(queue))
+    def _open_store(self, queue: Queue) -> QueueStore:
+        directory, durable = self._directory(queue), self._is_stored(queue)
+        priority_max = queue.terms.priority_max
+        if priority_max is None:
+            return MessageStore(self._files, directory, self._settings, durable=durable)
+        return PriorityStore(self._files, directory, self._settings, durable=durable, priority_max=priority_max)
+
+    def _recover_store(self, queue: Queue, report: RecoveryReport) -> QueueStore | None:
+        directory = self._directory(queue)
+        priority_max = queue.terms.priority_max
+        if priority_max is None:
+            return MessageStore.recover(self._files, directory, self._settings, report)
+        return PriorityStore.recover(self._files, directory, self._settings, report, priority_max=priority_max)
 
     def _directory(self, queue: Queue) -> str:
         parent = self._paths.queues if self._is_stored(queue) else self._paths.transient

@@ -1,10 +1,11 @@
-"""What was settled, appended beside each segment: `NUMBER.acks` is to `NUMBER.messages` what a tick is to a list.
+"""What became of messages, beside each segment: `NUMBER.acks` is to `NUMBER.messages` what a tick is to a list.
 
 A file header and blocks as in `shards/store/blocks.py`; a block's payload is one of
 
 ```
 settled offsets   u32 each        where a settled record begins
 settled ranges    u32 u32 each    every record which begins at first <= offset < end
+returns           u32 u32 each    where a record begins, and how often it has come back; the last one counts
 ```
 
 Acks are written within their turn but never waited for: what a power failure takes is delivered once more.
@@ -30,31 +31,38 @@ from shards.store.blocks import (
 )
 from shards.store.files import Files
 
-KINDS: Final = (Kind.SETTLED_OFFSETS, Kind.SETTLED_RANGES)
+KINDS: Final = (Kind.SETTLED_OFFSETS, Kind.SETTLED_RANGES, Kind.RETURNS)
 
 
 class Settled:
-    """Offsets of one segment that were settled since the last flush."""
+    """Offsets of one segment that were settled since the last flush, or came back."""
 
-    __slots__ = ("offsets", "ranges")
+    __slots__ = ("offsets", "ranges", "returns")
 
     def __init__(self) -> None:
         self.offsets = array("I")
         self.ranges = array("I")
+        self.returns = array("I")
 
     @property
     def size_bytes(self) -> int:
         """Of memory."""
-        return sys.getsizeof(self.offsets) + sys.getsizeof(self.ranges)
+        return sys.getsizeof(self.offsets) + sys.getsizeof(self.ranges) + sys.getsizeof(self.returns)
 
     def add_range(self, first: int, end: int) -> None:
         """Every record which begins at `first` <= offset < `end`."""
         self.ranges.append(first)
         self.ranges.append(end)
 
+    def add_return(self, offset: int, count: int) -> None:
+        """The record at `offset` has come back, `count` times by now."""
+        self.returns.append(offset)
+        self.returns.append(count)
+
     def extend(self, other: "Settled") -> None:
         self.offsets.extend(other.offsets)
         self.ranges.extend(other.ranges)
+        self.returns.extend(other.returns)
 
 
 class AckLog:
@@ -72,6 +80,7 @@ class AckLog:
         for kind, width, entries in (
             (Kind.SETTLED_OFFSETS, 1, settled.offsets),
             (Kind.SETTLED_RANGES, 2, settled.ranges),
+            (Kind.RETURNS, 2, settled.returns),
         ):
             if entries:
                 payload = _little_endian(entries)
@@ -85,12 +94,15 @@ class AckLog:
 
 
 class RecoveredAcks:
-    """What an ack log says: half-open ranges of offsets, sorted and disjoint; a single ack is a range of one."""
+    """What an ack log says: half-open ranges of offsets, sorted and disjoint, a single ack being a range of one; and
+    how often records have come back, by their offsets, some of which may be settled."""
 
-    __slots__ = ("bytes_cut", "end", "ranges")
+    __slots__ = ("bytes_cut", "end", "ranges", "returned", "returns")
 
-    def __init__(self, ranges: list[tuple[int, int]], end: int, bytes_cut: int) -> None:
+    def __init__(self, ranges: list[tuple[int, int]], returns: dict[int, int], end: int, bytes_cut: int) -> None:
         self.ranges = ranges
+        self.returns = returns
+        self.returned = sorted(returns)
         self.end = end
         self.bytes_cut = bytes_cut
 
@@ -100,28 +112,37 @@ def recover(files: Files, path: str, salt: int | None) -> RecoveredAcks:
     try:
         size = files.size(path)
     except FileNotFoundError:
-        return RecoveredAcks([], 0, 0)
+        return RecoveredAcks([], {}, 0, 0)
     content = files.read(path, 0, size)
     read_file_header(content, ACK_LOG_MAGIC, path)  # for its version; the salt of each block says whose it is
     ranges: list[tuple[int, int]] = []
+    returns: dict[int, int] = {}
     end = 0  # from there on nothing is ours
     if salt is not None:
         walk = BlockWalk(content, size, salt, KINDS)
         for block in walk:
-            ranges.extend(_ranges(block.kind, _from_little_endian(content[block.start : block.end])))
-        if ranges:
+            entries = _from_little_endian(content[block.start : block.end])
+            if block.kind == Kind.RETURNS:
+                returns.update(_pairs(entries))
+            else:
+                ranges.extend(_ranges(block.kind, entries))
+        if ranges or returns:
             end = walk.end
     left_over = bytes_used(content, end, size)
     if end < size:
         files.allocate(path, end)
     files.forget(path)
     ranges.sort()
-    return RecoveredAcks(_disjoint(ranges), end, left_over)
+    return RecoveredAcks(_disjoint(ranges), returns, end, left_over)
 
 
 def _ranges(kind: int, entries: "array[int]") -> Iterable[tuple[int, int]]:
     if kind == Kind.SETTLED_OFFSETS:
         return ((offset, offset + 1) for offset in entries)
+    return _pairs(entries)
+
+
+def _pairs(entries: "array[int]") -> Iterable[tuple[int, int]]:
     return zip(entries[::2], entries[1::2], strict=True)
 
 

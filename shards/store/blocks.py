@@ -17,11 +17,11 @@ and goes on with blocks, each at an offset divisible by 8, so that a walk which 
 ```
 offset  size  block header
      0     3  magic          "EBK"
-     3     1  kind           1 records, 2 settled offsets, 3 settled ranges
+     3     1  kind           1 records, 2 settled offsets, 3 settled ranges, 4 returns
      4     4  salt           of the file
      8     4  offset         of this header in its file
     12     4  payload_bytes
-    16     4  count          records, offsets or ranges in the payload
+    16     4  count          records, offsets, ranges or returns in the payload
     20     4  checksum       CRC-32 of bytes 0..20 and of the payload
     24        payload
 ```
@@ -64,6 +64,7 @@ class Kind(IntEnum):
     RECORDS = 1
     SETTLED_OFFSETS = 2  # u32 each: where a settled record begins
     SETTLED_RANGES = 3  # u32 first, u32 end: every record which begins at first <= offset < end
+    RETURNS = 4  # u32 offset, u32 count: how often the record there has come back
 
 
 class FileHeader(NamedTuple):

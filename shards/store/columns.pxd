@@ -3,9 +3,10 @@
 cimport cython
 from cpython cimport array
 from libc.stdint cimport uint32_t, uint64_t
-from ipc.wire.raw cimport add_number
+from ipc.wire.raw cimport add_number, get16le, get32le
 
 cdef uint64_t _OFFSET
+cdef Py_ssize_t _RECORD_HEAD
 
 
 @cython.locals(number=uint64_t)
@@ -23,3 +24,6 @@ cpdef Py_ssize_t add_offsets(
 cpdef Py_ssize_t count_matching(
     const uint64_t[::1] wanted, Py_ssize_t index, const uint64_t[::1] tags, const uint32_t[::1] sources, Py_ssize_t head
 ) except -1
+
+@cython.locals(total=Py_ssize_t, record_bytes=Py_ssize_t, rest=Py_ssize_t)
+cpdef Py_ssize_t body_bytes(const unsigned char[::1] buffer, Py_ssize_t at, Py_ssize_t end) except -1

@@ -1,4 +1,4 @@
-"""Columns of numbers: the loops over typed arrays that must not make an object for each entry.
+"""Columns of numbers: the loops over typed arrays and runs of records that must not make an object for each entry.
 
 Hot module; its compiled types stand in `columns.pxd`.
 """
@@ -8,9 +8,12 @@ from typing import Final
 
 import cython
 
-if not cython.compiled:
-    from ipc.wire.raw import add_number
+from ipc.wire.raw import Buffer
 
+if not cython.compiled:
+    from ipc.wire.raw import add_number, get16le, get32le
+
+_RECORD_HEAD: Final = 20  # of `shards/store/record.py`, compiled a C number
 _OFFSET: Final = 0xFFFFFFFF  # of a position: what is not the segment's number
 
 
@@ -44,3 +47,16 @@ def count_matching(wanted: "array[int]", index: int, tags: "array[int]", sources
     while count < end and wanted[index + count] == tags[head + count] and sources[head + count] != 0:
         count += 1
     return count
+
+
+def body_bytes(buffer: Buffer, at: int, end: int) -> int:
+    """Bytes of the bodies of the records in `buffer[at:end]`, which follow each other without a gap."""
+    total = 0
+    while at < end:
+        record_bytes = get32le(buffer, at)
+        rest = _RECORD_HEAD + get32le(buffer, at + 4) + get16le(buffer, at + 8)
+        if rest > record_bytes:
+            break  # the file changed under the broker; whoever delivers from it will notice
+        total += record_bytes - rest
+        at += record_bytes
+    return total

@@ -9,7 +9,8 @@
 ```
 
 A position is `segment number << 32 | offset in its file`, given at append, and holds from the tail through the file to
-the end of the message: the tail is merely a block that is not written yet. No message is an object here: a ready one is
+the end of the message: the tail is merely a block that is not written yet. The upper eight bits of a number are the
+priority in a priority queue (`priority_store.py`) and else 0. No message is an object here: a ready one is
 bytes behind the read position, a settled one a number on its way to the ack log. Nothing is ever appended to a segment
 that was recovered, so no position is used twice while an old ack log could speak of it.
 
@@ -44,19 +45,22 @@ from shards.store.blocks import (
     file_header,
     payload_end,
 )
-from shards.store.columns import add_offsets
+from shards.store.columns import add_offsets, body_bytes
 from shards.store.files import Files
 from shards.store.record import RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
 from shards.store.segment import ACKS_SUFFIX, MESSAGES_SUFFIX, Segment, recover_segment
 
 OFFSET_MASK: Final = 0xFFFFFFFF
+LEVEL_SHIFT: Final = 24  # of segment numbers: those of a priority queue's levels differ in the bits from here on
 FIRST_TAIL_OFFSET: Final = FILE_HEADER_BYTES + BLOCK_HEADER_BYTES
 _SEGMENT_BYTES: Final = 560  # of a segment's object, paths and ack log (measured)
 
 _record_bytes = Struct("<I").unpack_from
+_lengths = Struct("<IIH").unpack_from  # record, header, address
 _timestamp = Struct("<Q").unpack_from
 _TIMESTAMP_AT: Final = 12
+_RETURNS_MAX: Final = 2**32 - 1  # what the ack log has room for
 
 
 class Span:
@@ -88,6 +92,7 @@ class MessageStore(Compactable):
         "_read_end",
         "_requeued",
         "_requeued_at",
+        "_returns",
         "_segment_bytes_max",
         "_segments",
         "_span",
@@ -103,22 +108,29 @@ class MessageStore(Compactable):
         "ready_count",
         "unacknowledged_count",
     )
-    COLLECTIONS = ("_segments", "_requeued")
+    COLLECTIONS = ("_segments", "_requeued", "_returns")
     KIND = "stores"
-    KINDS: ClassVar[Mapping[str, str]] = {"_segments": "segment index", "_requeued": "requeued messages"}
+    KINDS: ClassVar[Mapping[str, str]] = {
+        "_segments": "segment index",
+        "_requeued": "requeued messages",
+        "_returns": "delivery counts",
+    }
 
-    def __init__(self, files: Files, directory: str, settings: StoreSettings, *, durable: bool) -> None:
+    def __init__(
+        self, files: Files, directory: str, settings: StoreSettings, *, durable: bool, priority: int = 0
+    ) -> None:
+        """`priority`: the level of a priority queue this is; its positions are larger than those of lower levels."""
         self._files = files
         self._directory = directory
         self._segment_bytes_max = settings.segment_bytes_max
         self._durable = durable
         self.has_expiring = False  # whether any message may have an expiration of its own
         self.ready_count = 0
-        self.ready_bytes = 0  # of whole records
+        self.ready_bytes = 0  # of their bodies
         self.unacknowledged_count = 0  # handed out, neither settled nor requeued
         self._segments: dict[int, Segment] = {}  # all that have a file, oldest first
         self._touched: list[Segment] = []  # with something settled that is not in the ack log
-        self._number = 1  # of the active segment, which is made by the first flush
+        self._number = (priority << LEVEL_SHIFT) + 1  # of the active segment, which is made by the first flush
         self._active: Segment | None = None
         self._tail = bytearray()
         self._tail_count = 0
@@ -126,6 +138,7 @@ class MessageStore(Compactable):
         self._tail_settled_count = 0
         self._requeued = array("Q")  # sorted; those before `_requeued_at` have been handed out again
         self._requeued_at = 0
+        self._returns: dict[int, int] = {}  # how often messages have come back, by position, where somebody counts
         self._span: Span | None = None  # the last one given, until it is advanced over
         self._tail_base = self._number << 32 | FIRST_TAIL_OFFSET
         self._tail_bytes_max = self._tail_room()
@@ -134,23 +147,32 @@ class MessageStore(Compactable):
 
     @classmethod
     def recover(
-        cls, files: Files, directory: str, settings: StoreSettings, report: RecoveryReport
+        cls,
+        files: Files,
+        directory: str,
+        settings: StoreSettings,
+        report: RecoveryReport,
+        *,
+        priority: int | None = None,
     ) -> "MessageStore | None":
         """What a directory holds, all of it ready, in order. None when that is nothing; then the directory is gone.
+
+        `priority`: only what belongs to this level of a priority queue.
 
         Raises StartRefused for a format version this broker does not know, OSError when the disk fails. Checksums of
         everything are verified: 0.3 s per GB from the page cache, most of it without the GIL, so a thread may do it.
         """
-        names = files.list(directory)
+        names = [name for name in files.list(directory) if priority in (None, level_of(name))]
         numbers = sorted(_numbers(names, MESSAGES_SUFFIX))
-        store = cls(files, directory, settings, durable=True)
+        store = cls(files, directory, settings, durable=True, priority=priority or 0)
         for number in numbers:
             recovered = recover_segment(files, directory, number, report, is_last=number == numbers[-1])
             if recovered is not None:
-                segment, live_bytes = recovered
-                store._segments[number] = segment
-                store.ready_count += segment.live
-                store.ready_bytes += live_bytes
+                store._segments[number] = recovered.segment
+                store.ready_count += recovered.segment.live
+                store.ready_bytes += recovered.body_bytes
+                for offset, count in recovered.returns.items():
+                    store._returns[number << 32 | offset] = count
         for number in _numbers(names, ACKS_SUFFIX):
             if number not in store._segments:
                 files.unlink(Segment(directory, number, 0).acks_path)
@@ -188,6 +210,16 @@ class MessageStore(Compactable):
     def segment_count(self) -> int:
         return len(self._segments)
 
+    # levels -----------------------------------------------------------------------------------------------------------
+
+    def level(self, priority: int) -> "MessageStore":
+        """Where messages of this priority are appended: here, whatever it is."""
+        return self
+
+    def levels(self) -> "tuple[MessageStore, ...]":
+        """The stores this consists of, in the order in which they are read."""
+        return (self,)
+
     # appending --------------------------------------------------------------------------------------------------------
 
     def append(self, record: bytes) -> int:
@@ -203,7 +235,7 @@ class MessageStore(Compactable):
         tail += record
         self._tail_count += 1
         self.ready_count += 1
-        self.ready_bytes += record_bytes
+        self.ready_bytes += _body_bytes(record)
         return self._tail_base + index
 
     def open_run(self) -> bytearray:
@@ -219,21 +251,21 @@ class MessageStore(Compactable):
     def run_bytes_max(self) -> int:
         return self._tail_bytes_max
 
-    def appended(self, count: int, size_bytes: int) -> None:
-        """`count` whole records of `size_bytes` were appended to what `open_run` gave."""
+    def appended(self, count: int, body_bytes: int) -> None:
+        """`count` whole records, with bodies of together `body_bytes`, were appended to what `open_run` gave."""
         self._tail_count += count
         self.ready_count += count
-        self.ready_bytes += size_bytes
+        self.ready_bytes += body_bytes
 
-    def append_run(self, records: bytes, count: int) -> None:
-        """Take in `count` records that were already put together for another store."""
+    def append_run(self, records: bytes, count: int, body_bytes: int) -> None:
+        """Take in `count` records that were already put together for another store; `body_bytes` as in `appended`."""
         if len(self._tail) + len(records) > self._tail_bytes_max:
             self._make_room(len(records))
         self._tail += records
-        self.appended(count, len(records))
+        self.appended(count, body_bytes)
 
     def append_large(self, parts: Sequence[Buffer], total_bytes: int) -> int:
-        """Take a record in pieces and write it at once, without a copy; its position.
+        """Take a record in pieces, its head in the first, and write it at once, without a copy; its position.
 
         When the disk refuses, the record is copied into the tail and the next flush tells.
         """
@@ -248,7 +280,7 @@ class MessageStore(Compactable):
         position = self._tail_base
         self._block_written(1, total_bytes)
         self.ready_count += 1
-        self.ready_bytes += total_bytes
+        self.ready_bytes += _body_bytes(parts[0])
         return position
 
     def _tail_room(self) -> int:
@@ -302,6 +334,11 @@ class MessageStore(Compactable):
                     start, end = self._without_deleted(segment, start, end)
                     if start == end:
                         continue
+                if segment.returned is not None:
+                    end = self._up_to_returned(segment, start, end)
+                    if start == end:
+                        span = self._span = self._one(position, redelivered=True)
+                        return span
                 buffer = self._map(segment)
                 span = self._span = Span(buffer, start, end, segment.number << 32)
                 return span
@@ -315,8 +352,8 @@ class MessageStore(Compactable):
         self._span = None
         self.ready_count -= count
         self.unacknowledged_count += count
-        self.ready_bytes -= end - span.start
-        if span.redelivered:
+        self.ready_bytes -= body_bytes(span.buffer, span.start, end)
+        if self._requeued:
             self._requeued_taken()
         else:
             self._read = span.base + end
@@ -387,11 +424,24 @@ class MessageStore(Compactable):
             return end, end
         return start, min(end, deleted[at])
 
+    def _up_to_returned(self, segment: Segment, start: int, end: int) -> int:
+        """Where the part of a block ends that had not come back before the last start; `start` itself when it had."""
+        returned = segment.returned
+        if returned is None:
+            return end
+        at = segment.returned_at
+        while at < len(returned) and returned[at] < start:
+            at += 1
+        segment.returned_at = at
+        return min(end, returned[at]) if at < len(returned) else end
+
     # settling ---------------------------------------------------------------------------------------------------------
 
     def settle(self, position: int) -> None:
         """A message handed out is done with. Settling one twice would lose another: the caller keeps the account."""
         self.unacknowledged_count -= 1
+        if self._returns:
+            self._returns.pop(position, None)
         if position >= self._tail_base:
             self._tail_settled_count += 1
             (self._tail_settled or self._touch_tail()).offsets.append(position & OFFSET_MASK)
@@ -419,10 +469,15 @@ class MessageStore(Compactable):
                 index = add_offsets(positions, index, low, min(high, tail_base), offsets)
                 segment.live -= index - first
         self.unacknowledged_count -= count
+        if self._returns:
+            for position in positions:
+                self._returns.pop(position, None)
 
     def settle_run(self, first: int, last: int, count: int) -> None:
         """All `count` messages from `first` to `last` in read order; all handed out, none settled or requeued."""
         self.unacknowledged_count -= count
+        if self._returns and count == 1:  # what has come back is handed out one by one
+            self._returns.pop(first, None)
         tail_base = self._tail_base
         if first >= tail_base:
             self._tail_settled_count += count
@@ -446,14 +501,37 @@ class MessageStore(Compactable):
         span = self._one(position, redelivered=True)
         self.unacknowledged_count -= 1
         self.ready_count += 1
-        self.ready_bytes += span.end - span.start
+        self.ready_bytes += body_bytes(span.buffer, span.start, span.end)
         insort(self._requeued, position, self._requeued_at)
+
+    def note_return(self, position: int) -> int:
+        """Count that a message handed out comes back; how often it has, as a restart will know, too."""
+        count = self._returns[position] = self._returns.get(position, 0) + 1
+        if self._durable and _is_worth_noting(count):
+            if position >= self._tail_base:
+                settled = self._tail_settled or self._touch_tail()
+            else:
+                segment = self._segments[position >> 32]
+                settled = segment.settled or self._touch(segment)
+            settled.add_return(position & OFFSET_MASK, min(count, _RETURNS_MAX))
+        return count
+
+    def returns(self, position: int) -> int:
+        """How often this message has come back, as far as `note_return` was told."""
+        return self._returns.get(position, 0)
+
+    @property
+    def returned_count(self) -> int:
+        """Messages of which it is known how often they have come back."""
+        return len(self._returns)
 
     def purge(self) -> int:
         """Settle everything ready; how many that was. What is handed out stays."""
         count = self.ready_count
         unread = count - (len(self._requeued) - self._requeued_at)
         requeued = self._requeued[self._requeued_at :]
+        if self._returns:  # requeued ones forget it when they are settled
+            self._returns = {position: count for position, count in self._returns.items() if position < self._read}
         self.unacknowledged_count += len(requeued)
         self.settle_many(requeued)
         self._requeued = array("Q")
@@ -712,6 +790,7 @@ class MessageStore(Compactable):
         self._active = None
         self._tail = bytearray()
         self._requeued = array("Q")
+        self._returns = {}
         self._requeued_at = self._tail_count = self.ready_count = self.ready_bytes = self.unacknowledged_count = 0
         self._files.remove_tree(self._directory)
 
@@ -737,7 +816,7 @@ class MessageStore(Compactable):
 
     def children(self) -> Iterable[Compactable]:
         """Segments that remember something, which only recovered ones do."""
-        return [segment for segment in self._segments.values() if segment.deleted or segment.holes]
+        return [segment for segment in self._segments.values() if segment.deleted or segment.holes or segment.returned]
 
     def holdings(self) -> Iterable[tuple[str, int]]:
         """Pages of segments are the kernel's and not counted here."""
@@ -798,7 +877,29 @@ class MessageStore(Compactable):
         )
 
 
+def _body_bytes(head: Buffer) -> int:
+    """Bytes of a record's body, given its head."""
+    record_bytes, header_bytes, address_bytes = _lengths(head)
+    return int(record_bytes - RECORD_HEAD_BYTES - header_bytes - address_bytes)
+
+
+def _is_worth_noting(count: int) -> bool:
+    """Every one of the first 31 returns, then each that makes a thirty-second or more: else a message that comes and
+    goes all day would fill the ack log."""
+    return count % (1 << max(0, count.bit_length() - 5)) == 0
+
+
+def level_of(name: str) -> int | None:
+    """Which level of a priority queue a file belongs to; None for a file that is not ours."""
+    stem = os.path.basename(name).partition(".")[0]
+    return int(stem) >> LEVEL_SHIFT if _is_number(stem) else None
+
+
 def _numbers(names: Iterable[str], suffix: str) -> list[int]:
     """Segment numbers in a directory; other files are not ours to touch."""
     stems = (os.path.basename(name).removesuffix(suffix) for name in names if name.endswith(suffix))
-    return [int(stem) for stem in stems if len(stem) == 10 and stem.isdecimal()]
+    return [int(stem) for stem in stems if _is_number(stem)]
+
+
+def _is_number(stem: str) -> bool:
+    return len(stem) == 10 and stem.isdecimal()

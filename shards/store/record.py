@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from shards.store.blocks import Buffer
 
 RECORD_HEAD_BYTES: Final = 20
+PRIORITY_AT: Final = 11
 PERSISTENT: Final = 1
 EXPIRES: Final = 2
 

@@ -7,12 +7,13 @@ disk. A file in which something did not verify is renamed when its messages are 
 
 import mmap
 from array import array
-from typing import Final
+from bisect import bisect_left
+from typing import Final, NamedTuple
 
 from ipc.limits import SEGMENT_BYTES_FIRST
 from shards.compaction.compactable import Compactable
 from shards.store import ack_log
-from shards.store.ack_log import AckLog, Settled
+from shards.store.ack_log import AckLog, RecoveredAcks, Settled
 from shards.store.blocks import (
     FILE_HEADER_BYTES,
     SEGMENT_MAGIC,
@@ -22,6 +23,7 @@ from shards.store.blocks import (
     bytes_used,
     read_file_header,
 )
+from shards.store.columns import body_bytes
 from shards.store.files import Files
 from shards.store.record import LENGTH, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
@@ -45,12 +47,14 @@ class Segment(Compactable):
         "live",
         "number",
         "path",
+        "returned",
+        "returned_at",
         "salt",
         "settled",
         "size",
         "written_at",
     )
-    COLLECTIONS = ("deleted", "holes")
+    COLLECTIONS = ("deleted", "holes", "returned")
     KIND = "segment index"
 
     def __init__(self, directory: str, number: int, salt: int) -> None:
@@ -65,6 +69,8 @@ class Segment(Compactable):
         self.acks = AckLog()
         self.deleted: array[int] | None = None  # extents (first, end) of records settled before the last start
         self.deleted_at = 0  # index in `deleted` of the first extent the read position has not passed
+        self.returned: array[int] | None = None  # where records begin that had come back before the last start
+        self.returned_at = 0  # index in `returned` of the first one the read position has not passed
         self.holes: dict[int, int] | None = None  # stretches that did not verify: where each ends
         self.is_damaged = False
         self.is_released = False
@@ -112,10 +118,18 @@ class Segment(Compactable):
         files.unlink(self.acks_path)
 
 
+class Recovered(NamedTuple):
+    """A segment with something left to deliver."""
+
+    segment: Segment
+    body_bytes: int  # of its live records
+    returns: dict[int, int]  # how often some of them had come back, by their offsets
+
+
 def recover_segment(
     files: Files, directory: str, number: int, report: RecoveryReport, *, is_last: bool
-) -> tuple[Segment, int] | None:
-    """Verify a segment, apply its ack log, cut its torn tail; the segment and the bytes of its live records.
+) -> Recovered | None:
+    """Verify a segment, apply its ack log, cut its torn tail.
 
     None when nothing in it is left to deliver; its files are gone then, or kept under another name if damaged.
     Only the last segment of a store can have a torn tail; in any other what does not verify is damage.
@@ -124,14 +138,17 @@ def recover_segment(
     segment = Segment(directory, number, 0)
     segment.capacity = files.size(segment.path)
     survey = _Survey(files, segment, report, is_last=is_last)
-    live_bytes = survey.run() if segment.capacity else 0
+    if segment.capacity:
+        survey.run()
     files.forget(segment.path)
     if segment.live == 0:
         segment.remove(files)
         return None
     if not segment.is_damaged:
         segment.cut(files)
-    return segment, live_bytes
+    if survey.returns:
+        segment.returned = array("I", sorted(survey.returns))
+    return Recovered(segment, survey.body_bytes, survey.returns)
 
 
 class _Survey:
@@ -143,9 +160,10 @@ class _Survey:
         self._report = report
         self._is_last = is_last
         self._extents = array("I")
-        self._live_bytes = 0
+        self.body_bytes = 0
+        self.returns: dict[int, int] = {}
 
-    def run(self) -> int:
+    def run(self) -> None:
         segment = self._segment
         size = segment.capacity
         buffer = self._files.map(segment.path, size)
@@ -154,7 +172,7 @@ class _Survey:
             # Taking a copied or renamed file for its namesake would deliver messages twice.
             segment.salt = header.salt
             self._damaged(f"says that it is number {header.number}")
-            return 0
+            return
         walk = BlockWalk(buffer, size, header.salt if header else None, (Kind.RECORDS,))
         self._apply(walk, buffer)
         segment.salt = walk.salt or 0
@@ -163,27 +181,43 @@ class _Survey:
         segment.deleted = self._extents or None
         self._judge(walk, buffer, has_header=header is not None)
         self._report.messages += segment.live
-        return self._live_bytes
 
     def _apply(self, walk: BlockWalk, buffer: mmap.mmap) -> None:
         """Walk the blocks, leaving out what the ack log says is settled."""
-        ranges: list[tuple[int, int]] | None = None
+        acks: RecoveredAcks | None = None
         at = 0
         for block in walk:
-            if ranges is None:  # only now is the salt known for certain
-                ranges = self._settled_ranges(walk.salt)
+            if acks is None:  # only now is the salt known for certain
+                acks = self._recover_acks(walk.salt)
             self._segment.live += block.entries
-            self._live_bytes += block.end - block.start
-            at = self._delete(block, buffer, ranges, at)
-        if ranges is None:
-            ranges = self._settled_ranges(walk.salt)
-        self._report.acks_pruned += sum(1 for first, _end in ranges if first >= walk.end)
+            self.body_bytes += body_bytes(buffer, block.start, block.end)
+            at = self._delete(block, buffer, acks.ranges, at)
+            self._note_returns(block, buffer, acks)
+        if acks is None:
+            acks = self._recover_acks(walk.salt)
+        self._report.acks_pruned += sum(1 for first, _end in acks.ranges if first >= walk.end)
 
-    def _settled_ranges(self, salt: int | None) -> list[tuple[int, int]]:
+    def _recover_acks(self, salt: int | None) -> RecoveredAcks:
         acks = ack_log.recover(self._files, self._segment.acks_path, salt)
         self._segment.acks = AckLog(acks.end)
         self._report.bytes_cut += acks.bytes_cut
-        return acks.ranges
+        return acks
+
+    def _note_returns(self, block: Block, buffer: mmap.mmap, acks: RecoveredAcks) -> None:
+        """Which records of a block had come back; offsets where no live record begins say nothing."""
+        at = bisect_left(acks.returned, block.start)
+        if at == len(acks.returned) or acks.returned[at] >= block.end:
+            return
+        extents = self._extents[bisect_left(self._extents, block.start) :]
+        gone = dict(zip(extents[::2], extents[1::2], strict=True))
+        offset = block.start
+        while offset < block.end:
+            if offset in gone:
+                offset = gone[offset]
+                continue
+            if offset in acks.returns:
+                self.returns[offset] = acks.returns[offset]
+            offset += max(RECORD_HEAD_BYTES, LENGTH.unpack_from(buffer, offset)[0])
 
     def _delete(self, block: Block, buffer: mmap.mmap, ranges: list[tuple[int, int]], at: int) -> int:
         """Take the settled records of one block out; the index of the first range that may reach beyond it."""
@@ -205,7 +239,7 @@ class _Survey:
             offset += record_bytes
             self._segment.live -= 1
         if offset > first:
-            self._live_bytes -= offset - first
+            self.body_bytes -= body_bytes(buffer, first, offset)
             self._add_extent(first, offset)
 
     def _add_extent(self, first: int, end: int) -> None:

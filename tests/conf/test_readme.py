@@ -19,7 +19,7 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
 
 
 def test_settings_that_it_names_exist() -> None:
-    named = re.findall(r"`(main|amqp|connection|store|compaction|users)\.(\w+)`", README)
+    named = re.findall(r"`(main|amqp|connection|store|compaction|alarms|users)\.(\w+)`", README)
     assert named
     for group, key in named:
         assert hasattr(getattr(Settings(), group), key), f"{group}.{key}"

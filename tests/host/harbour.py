@@ -51,7 +51,7 @@ class Harbour:
     def _refuse(self, fault: OSError) -> None:
         raise fault
 
-    def connect(self) -> "Ship":
+    def connect(self, capabilities: frozenset[str] = frozenset()) -> "Ship":
         ours, theirs = socket.socketpair()
         facts = NegotiatedClient(
             name="client",
@@ -64,7 +64,7 @@ class Harbour:
             heartbeat_seconds=0,
             mechanism="PLAIN",
             client_properties=b"\0\0\0\0",
-            capabilities=frozenset(),
+            capabilities=capabilities,
             unread=b"",
         )
         connection = Connection(
@@ -78,7 +78,7 @@ class Harbour:
         )
         self.vhost.connections[connection] = None
         self.pump.adopt(theirs, connection, self.now)
-        ship = Ship(self, ours)
+        ship = Ship(self, ours, connection)
         ship.say(commands.Channel.Open())
         return ship
 
@@ -90,8 +90,9 @@ class Harbour:
 class Ship:
     """A client's end; `receive` gives what came since."""
 
-    def __init__(self, harbour: Harbour, end: socket.socket) -> None:
+    def __init__(self, harbour: Harbour, end: socket.socket, connection: Connection) -> None:
         self._harbour = harbour
+        self.connection = connection
         self.socket = end
         end.setblocking(False)
 

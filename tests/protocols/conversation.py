@@ -10,7 +10,7 @@ from pamqp import commands
 from ipc.messages.commands import NegotiatedClient, Permissions
 from ipc.settings import ConnectionSettings, StoreSettings
 from ipc.wire.amqp import frames, methods
-from shards.model.turn import Turn
+from shards.model.turn import Shortage, Turn
 from shards.model.vhost import VHost
 from shards.model.vhosts import VHosts
 from shards.protocols.amqp.connection import Connection
@@ -78,7 +78,7 @@ class World:
             try:
                 self.turn.finish(self.now)
             except OSError:
-                self.turn.block_storage()
+                self.turn.block(Shortage.WRITES)
             for sender in self._take_unsent():
                 sender.is_listed = False
             for client in self.clients:

@@ -1,11 +1,14 @@
 """Publishers may name more routing keys than one, and themselves; and nobody is shown what is not for them."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pamqp import commands
 
-from ipc.wire.amqp import frames, methods, properties
+from ipc.settings import ConnectionSettings
+from ipc.wire.amqp import amending, frames, methods, properties
 from tests.protocols.conversation import Client, World, content
 
 
@@ -188,3 +191,46 @@ def test_messages_with_a_sound_expiration_or_their_publishers_name_take_the_fast
 
     with memoryview(wire) as view:
         assert client.connection._intake.run(view, 0, world.now) == len(wire)
+
+
+# the time -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stamping(tmp_path: Path) -> Client:
+    client = World(tmp_path, settings=ConnectionSettings(set_timestamps=True)).client().open()
+    client.declare("q")
+    return client
+
+
+def timestamp(client: Client) -> int | None:
+    message = client.get("q")
+    assert message is not None
+    moment = amending.take_apart(message.header).get(amending.TIMESTAMP)
+    return None if moment is None else int.from_bytes(moment, "big")
+
+
+def test_messages_get_the_time_of_their_arrival_where_the_operator_wants_it(stamping: Client) -> None:
+    for _ in range(3):
+        stamping.publish("", "q", b"dig", properties=commands.Basic.Properties(headers={"a": 1}, app_id="shovel"))
+
+    assert timestamp(stamping) == stamping.world.now // 1000
+    assert headers_of(stamping, "q") == {"a": 1}
+    message = stamping.get("q")
+    assert message is not None
+    assert message.body == b"dig"
+    assert message.header.endswith(b"\x06shovel")
+
+
+def test_a_publishers_own_time_is_kept(stamping: Client) -> None:
+    own = commands.Basic.Properties(timestamp=datetime.fromtimestamp(1234567, tz=UTC))
+    stamping.publish("", "q", b"dig", properties=own)
+
+    assert timestamp(stamping) == 1234567
+
+
+def test_nobody_else_is_given_a_time(client: Client) -> None:
+    client.declare("q")
+    client.publish("", "q", b"dig")
+
+    assert timestamp(client) is None

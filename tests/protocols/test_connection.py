@@ -7,7 +7,7 @@ from pamqp import commands
 
 from ipc.errors import ConnectionRefusal, ReplyCode
 from ipc.wire.amqp import frames, methods
-from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, LOW_ON_DISK, ConnectionState
+from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, ConnectionState
 from tests.protocols.conversation import Client, World, content
 from tests.simulation.simulated_files import SimulatedFiles
 
@@ -305,7 +305,7 @@ def test_a_publisher_is_told_that_it_is_blocked_and_when_it_no_longer_is(full: W
     (unblocked,) = publisher.replies()
 
     assert isinstance(blocked, commands.Connection.Blocked)
-    assert blocked.reason == LOW_ON_DISK
+    assert blocked.reason == "low on disk"
     assert isinstance(unblocked, commands.Connection.Unblocked)
     assert publisher.drain("jobs") == [b"the last one", b"dig"]
 

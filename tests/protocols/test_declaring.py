@@ -379,3 +379,40 @@ def test_a_user_without_permissions_any_more_may_do_nothing(world: World) -> Non
     ann.say(commands.Queue.Declare(queue="jobs"))
 
     assert ann.refusal() == ("channel", 403)
+
+
+# queue types ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_quorum_queue_is_a_durable_queue_with_a_delivery_limit_and_the_log_says_so(world: World) -> None:
+    client = world.client().open()
+    client.declare("q", durable=True, arguments={"x-queue-type": "quorum"})
+
+    assert world.vhost.queue("q").terms.returns_max == 20
+    (notice,) = world.turn.notices
+    assert notice.fields == {"queue": "q", "vhost": "/"}
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(5, 5), (0, 0), (-1, None)])
+def test_a_quorum_queue_may_ask_for_another_limit(world: World, asked: int, limit: int | None) -> None:
+    client = world.client().open()
+    client.declare("q", durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": asked})
+
+    assert world.vhost.queue("q").terms.returns_max == limit
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({}, "non-durable"),
+        ({"durable": True, "auto_delete": True}, "auto-delete"),
+        ({"durable": True, "exclusive": True}, "exclusive-owner"),
+    ],
+)
+def test_quorum_queues_that_could_not_be_any_are_refused(world: World, facts: dict[str, bool], what: str) -> None:
+    client = world.client().open()
+
+    close = client.declare("q", arguments={"x-queue-type": "quorum"}, **facts)
+
+    assert isinstance(close, commands.Channel.Close)
+    assert close.reply_text == f"PRECONDITION_FAILED - invalid property '{what}' for queue 'q' in vhost '/'"

@@ -25,7 +25,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(source=st.integers(1, 3), count=st.sampled_from([1, 1, 2, 5, 700]))
     def deliver(self, source: int, count: int) -> None:
         positions = range(self.tag_next * 10, (self.tag_next + count) * 10, 10)
-        self.ledger.extend(source, array("Q", positions))
+        self.ledger.extend(source, array("Q", positions), 0)
         self.model.update((position // 10, (source, position)) for position in positions)
         self.tag_next += count
 
@@ -104,7 +104,7 @@ TestLedger.settings = settings(max_examples=60, stateful_step_count=40, deadline
 def test_runs_of_a_source_are_in_order_of_delivery() -> None:
     ledger = Ledger()
     for position in range(100):
-        ledger.extend(1 + position % 3, array("Q", (position,)))
+        ledger.extend(1 + position % 3, array("Q", (position,)), 0)
 
     for source, positions in ledger.take_all():
         assert list(positions) == list(range(source - 1, 100, 3))
@@ -113,7 +113,7 @@ def test_runs_of_a_source_are_in_order_of_delivery() -> None:
 def test_one_delivery_nobody_settles_does_not_make_the_ledger_remember_all_that_follow() -> None:
     ledger = Ledger()
     for position in range(50_000):
-        ledger.extend(1, array("Q", (position,)))
+        ledger.extend(1, array("Q", (position,)), 0)
         if position:
             assert ledger.take(position + 1, multiple=False) is not None
 
@@ -124,9 +124,30 @@ def test_one_delivery_nobody_settles_does_not_make_the_ledger_remember_all_that_
 
 def test_settling_in_order_does_not_move_the_rest_each_time() -> None:
     ledger = Ledger()
-    ledger.extend(1, array("Q", range(10_000)))
+    ledger.extend(1, array("Q", range(10_000)), 0)
     for tag in range(1, 5_000):
         ledger.take(tag, multiple=False)
 
     assert len(ledger) == 5_001
     assert ledger.take(10_000, multiple=True) == [(1, array("Q", range(4_999, 10_000)))]
+
+
+def test_the_oldest_delivery_of_each_source_tells_since_when_it_waits() -> None:
+    ledger = Ledger()
+    for second in range(1, 11):
+        ledger.extend(1 + second % 2, array("Q", (second,)), second * 1000)
+    ledger.take(1, multiple=False)
+    ledger.take(2, multiple=False)
+
+    assert (ledger.waiting_since(2), ledger.waiting_since(1), ledger.waiting_since(3)) == (4000, 5000, 0)
+
+
+def test_when_deliveries_were_made_is_forgotten_once_they_are_settled() -> None:
+    ledger = Ledger()
+    for second in range(10_000):
+        ledger.extend(1, array("Q", (second,)), second * 1000)
+        if second:
+            ledger.take(second, multiple=False)
+
+    assert ledger.waiting_since(1) == 9_999 * 1000 + 1000
+    assert len(ledger._marked_at) <= 3

@@ -29,6 +29,20 @@ def test_the_oldest_messages_go_when_their_bodies_are_too_large(client: Client) 
     assert client.drain("q") == [b"bbbb", b"cccc"]
 
 
+def test_only_bodies_count_whatever_stands_in_the_headers(client: Client) -> None:
+    client.declare("q", arguments={"x-max-length-bytes": 10})
+    for number in range(10):
+        headers = commands.Basic.Properties(headers={"padding": "p" * 100 * number})
+        client.publish("", "q", b"%02d" % number, properties=headers)
+    client.consume("q", acks=True)
+    client.replies()
+    client.nack(1)
+
+    assert [int(body) for body in client.bodies()] == [5]
+    client.nack(0, multiple=True)
+    assert [int(body) for body in client.bodies()] == [5, 6, 7, 8, 9]
+
+
 def test_what_is_delivered_does_not_count(client: Client) -> None:
     client.declare("q", arguments={"x-max-length": 1})
     client.consume("q", acks=True)

@@ -14,12 +14,15 @@ from tests.protocols.conversation import Client, World
 
 
 class Message(NamedTuple):
+    """Sorted as a queue hands them out."""
+
+    urgency: int  # the lower the more urgent; 0 for all of a queue without priorities
     number: int
     expires_at: int | None
 
 
 class QueueAgainstList(RuleBasedStateMachine):
-    """`ready` and `held` are in the order of publishing; messages leave at the head only."""
+    """`ready` is in order of urgency and age; messages leave at the head only, or at the head of those as urgent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,20 +38,37 @@ class QueueAgainstList(RuleBasedStateMachine):
         ttl=st.none() | st.integers(0, 3000),
         length_max=st.none() | st.integers(0, 6),
         delivery_limit=st.none() | st.integers(0, 2),
+        priority_max=st.none() | st.integers(1, 3),
     )
-    def declare(self, ttl: int | None, length_max: int | None, delivery_limit: int | None) -> None:
+    def declare(
+        self, ttl: int | None, length_max: int | None, delivery_limit: int | None, priority_max: int | None
+    ) -> None:
         self.ttl, self.length_max, self.delivery_limit = ttl, length_max, delivery_limit
-        terms = {"x-message-ttl": ttl, "x-max-length": length_max, "x-delivery-limit": delivery_limit}
-        arguments = {name: value for name, value in terms.items() if value is not None}
-        self.client.declare("q", arguments=arguments)
+        self.priority_max = priority_max or 0
+        terms = {
+            "x-message-ttl": ttl,
+            "x-max-length": length_max,
+            "x-delivery-limit": delivery_limit,
+            "x-max-priority": priority_max,
+        }
+        self.arguments = {name: value for name, value in terms.items() if value is not None}
+        self.client.declare("q", durable=True, arguments=self.arguments)
 
-    @rule(count=st.integers(1, 5), expiration=st.none() | st.integers(0, 3000))
-    def publish(self, count: int, expiration: int | None) -> None:
+    @rule(
+        count=st.integers(1, 5),
+        expiration=st.none() | st.integers(0, 3000),
+        priority=st.integers(0, 4),
+    )
+    def publish(self, count: int, expiration: int | None, priority: int) -> None:
         ttls = [ttl for ttl in (self.ttl, expiration) if ttl is not None]
         for _ in range(count):
-            properties = commands.Basic.Properties(expiration=None if expiration is None else str(expiration))
+            properties = commands.Basic.Properties(
+                expiration=None if expiration is None else str(expiration), priority=priority, delivery_mode=2
+            )
             self.client.publish("", "q", b"%d" % self.published, properties=properties)
-            self.ready.append(Message(self.published, self.world.now + min(ttls) if ttls else None))
+            expires_at = self.world.now + min(ttls) if ttls else None
+            self.ready.append(Message(-min(priority, self.priority_max), self.published, expires_at))
+            self.ready.sort()
             self.published += 1
             self.tidy()
 
@@ -73,10 +93,25 @@ class QueueAgainstList(RuleBasedStateMachine):
     def give_back(self, data: st.DataObject) -> None:
         tag = data.draw(st.sampled_from(sorted(self.held)))
         self.client.nack(tag)
-        message = self.held.pop(tag)
+        self.come_back(self.held.pop(tag))
+        self.tidy()
+
+    def come_back(self, message: Message) -> None:
         self.returns[message.number] = self.returns.get(message.number, 0) + 1
         if self.delivery_limit is None or self.returns[message.number] <= self.delivery_limit:
             self.ready = sorted([*self.ready, message])
+
+    @rule()
+    def restart(self) -> None:
+        """Whoever held a message is gone, and what it held comes back, which counts."""
+        now = self.world.now
+        self.world = self.world.restart()
+        self.world.now = now
+        self.client = self.world.client().open()
+        for message in self.held.values():
+            self.come_back(message)
+        self.held = {}
+        self.ready.sort()
         self.tidy()
 
     @rule(milliseconds=st.integers(1, 2000))
@@ -91,11 +126,15 @@ class QueueAgainstList(RuleBasedStateMachine):
 
     def tidy(self) -> None:
         """Heads that are too old go, then heads that are too many, and so on."""
-        while self.ready and self.is_over(self.ready[0]):
-            self.ready.pop(0)
+        for urgency in {message.urgency for message in self.ready}:
+            while (head := self.head_of(urgency)) is not None and self.is_over(head):
+                self.ready.remove(head)
         if self.length_max is not None and len(self.ready) > self.length_max:
             del self.ready[: len(self.ready) - self.length_max]
             self.tidy()
+
+    def head_of(self, urgency: int) -> Message | None:
+        return next((message for message in self.ready if message.urgency == urgency), None)
 
     def is_over(self, message: Message) -> bool:
         return message.expires_at is not None and message.expires_at <= self.world.now

@@ -129,7 +129,7 @@ class World:
     def check(self) -> None:
         store = self.store
         assert store.ready_count == len(self.ready)
-        assert store.ready_bytes == sum(len(record(self.bodies[number])) for number in self.ready)
+        assert store.ready_bytes == sum(len(self.bodies[number]) for number in self.ready)
         assert store.unacknowledged_count == len(self.held)
         for number, position in self.held.items():
             assert body_at(store, position) == self.bodies[number]

@@ -70,6 +70,7 @@ class Facts(NamedTuple):
     expires: bool = False  # there is an `expiration`, which is a number of milliseconds
     reply_to_at: int = 0  # index of a `reply_to` that has to be replaced by a real name; 0: there is none such
     user_id: bytes | None = None
+    has_timestamp: bool = False
 
 
 NO_FACTS: Final = Facts(is_persistent=False, priority=0, headers_at=0)
@@ -98,8 +99,9 @@ def inspect(payload: bytes) -> Facts:
     if headers_at:
         check_table(payload, headers_at, len(payload))
     may_have_copies = headers_at > 0 and (_CC in payload or _BCC in payload)
+    has_timestamp = _TIMESTAMP in places
     if _DEMANDING.isdisjoint(places):
-        return Facts(is_persistent, priority, headers_at, may_have_copies)
+        return Facts(is_persistent, priority, headers_at, may_have_copies, has_timestamp=has_timestamp)
     if _EXPIRATION in places:
         _check_expiration(str(_short_string(payload, places[_EXPIRATION]), "utf-8", "replace"))
     reply_to_at = places.get(_REPLY_TO, 0)
@@ -111,6 +113,7 @@ def inspect(payload: bytes) -> Facts:
         expires=_EXPIRATION in places,
         reply_to_at=reply_to_at if reply_to_at and _short_string(payload, reply_to_at) in _REPLY_NAMES else 0,
         user_id=_short_string(payload, places[_USER_ID]) if _USER_ID in places else None,
+        has_timestamp=has_timestamp,
     )
 
 

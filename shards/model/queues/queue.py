@@ -16,6 +16,7 @@ from shards.model.queues.upkeep import Upkeep
 from shards.model.turn import Turn
 from shards.store import record
 from shards.store.message_store import MessageStore
+from shards.store.priority_store import QueueStore
 
 DELIVERIES_PER_TURN_MAX = 1024
 """Messages one queue hands out in one turn of the pump, so that a long backlog does not keep others waiting."""
@@ -49,7 +50,6 @@ class Queue(Bindable):
         "_is_ranked",
         "_keeper",
         "_open_store",
-        "_returns",
         "_turn",
         "_upkeep",
         "_used_at",
@@ -67,13 +67,9 @@ class Queue(Bindable):
         "store",
         "terms",
     )
-    COLLECTIONS = ("_consumers", "_returns", "_waiting")
+    COLLECTIONS = ("_consumers", "_waiting")
     KIND = "queues"
-    KINDS: ClassVar[Mapping[str, str]] = {
-        "_consumers": "consumers",
-        "_returns": "delivery counts",
-        "_waiting": "consumers",
-    }
+    KINDS: ClassVar[Mapping[str, str]] = {"_consumers": "consumers", "_waiting": "consumers"}
     SORT = "queue"
 
     def __init__(
@@ -81,7 +77,7 @@ class Queue(Bindable):
         name: str,
         number: int,
         turn: Turn,
-        open_store: Callable[["Queue"], MessageStore],
+        open_store: Callable[["Queue"], QueueStore],
         *,
         is_durable: bool = False,
         is_auto_delete: bool = False,
@@ -101,7 +97,7 @@ class Queue(Bindable):
         self.is_awake = False
         self.is_deleted = False
         self.had_consumer = False
-        self.store: MessageStore | None = None
+        self.store: QueueStore | None = None
         self._turn = turn
         self._open_store = open_store
         self._consumers: dict[Consumer, None] | None = None
@@ -111,7 +107,6 @@ class Queue(Bindable):
         self.terms = terms
         self._keeper = keeper
         self._used_at = 0
-        self._returns: dict[int, int] | None = None  # how often messages came back, where that is limited
         self._upkeep = self._make_upkeep() if terms != PLAIN else None
 
     # what stands in it ------------------------------------------------------------------------------------------------
@@ -130,15 +125,15 @@ class Queue(Bindable):
 
     def append(self, message: bytes, *, expires: bool = False) -> None:
         """Take one message in, as `shards/store/record.py` lays it out; `expires`: it has an expiration of its own."""
-        self.open_run().append(message)
+        self.open_run(message[record.PRIORITY_AT]).append(message)
         self.appended(expires=expires)
 
-    def open_run(self) -> MessageStore:
-        """The store, for a run of messages; followed by `appended`."""
+    def open_run(self, priority: int) -> MessageStore:
+        """The store, for a run of messages of one priority; followed by `appended`."""
         store = self.store
         if store is None:
             store = self.store = self._open_store(self)
-        return store
+        return store.level(priority)
 
     def appended(self, *, expires: bool = False) -> None:
         """A run of messages has come into the store."""
@@ -150,8 +145,8 @@ class Queue(Bindable):
     def append_large(
         self, parts: list[bytes | bytearray | memoryview], size_bytes: int, *, expires: bool = False
     ) -> None:
-        """The same for a record in pieces, which is never copied whole."""
-        self.open_run().append_large(parts, size_bytes)
+        """The same for a record in pieces, the first of which holds its head; it is never copied whole."""
+        self.open_run(parts[0][record.PRIORITY_AT]).append_large(parts, size_bytes)
         self.appended(expires=expires)
 
     def requeue(self, positions: Iterable[int]) -> None:
@@ -161,7 +156,7 @@ class Queue(Bindable):
             return
         exhausted: array[int] = array("Q")
         for position in positions:
-            if self._may_return(position):
+            if self._may_return(store, position):
                 store.requeue(position)
             else:
                 exhausted.append(position)
@@ -172,17 +167,12 @@ class Queue(Bindable):
     @property
     def returned_count(self) -> int:
         """Messages that have come back and may do so a limited number of times."""
-        return len(self._returns or ())
+        return self.store.returned_count if self.store is not None else 0
 
-    def _may_return(self, position: int) -> bool:
+    def _may_return(self, store: QueueStore, position: int) -> bool:
         """Whether it may come back once more."""
-        limit = self.terms.delivery_limit
-        if limit is None:
-            return True
-        if self._returns is None:
-            self._returns = {}
-        count = self._returns[position] = self._returns.get(position, 0) + 1
-        return count <= limit
+        limit = self.terms.returns_max
+        return limit is None or store.note_return(position) <= limit
 
     def purge(self) -> int:
         """Drop everything ready; how many it were. What is unacknowledged stays."""
@@ -330,10 +320,13 @@ class Queue(Bindable):
             return
         if terms.expires != self.terms.expires:
             self._used_at = now
+        concerned = self.consumers() if terms.consumer_timeout != self.terms.consumer_timeout else ()
         self.terms = terms
         self._upkeep = self._make_upkeep() if terms != PLAIN else None
         self._turn.agenda.clear(self)
         self._turn.wake(self)
+        for consumer in concerned:
+            consumer.terms_changed(now)
 
     def asked(self, now: int) -> None:
         """Somebody is about to get a message: what has expired by now is none."""
@@ -364,9 +357,6 @@ class Queue(Bindable):
         if store is None:
             return
         store.settle_many(positions)
-        if self._returns:
-            for position in positions:
-                self._returns.pop(position, None)
         self._turn.wake(self)
 
     def reject(self, positions: "array[int]") -> None:

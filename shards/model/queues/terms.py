@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ipc.errors import PreconditionFailed
-from ipc.limits import DEDUPLICATED_MAX_DEFAULT, TIME_MS_MAX
+from ipc.limits import DEDUPLICATED_MAX_DEFAULT, QUORUM_RETURNS_MAX, TIME_MS_MAX
 from shards.model.bindings import Arguments
 
 DROP_HEAD: Final = "drop-head"
@@ -33,6 +33,12 @@ class Terms(Struct, frozen=True, kw_only=True):
     deduplicated_max: int = DEDUPLICATED_MAX_DEFAULT
     deduplicated_ttl: int | None = None
     deduplication_header: str = "x-deduplication-header"
+
+    @property
+    def returns_max(self) -> int | None:
+        """How often a message may come back; quorum queues limit it without being asked, -1 asks for no limit."""
+        limit = QUORUM_RETURNS_MAX if self.is_quorum and self.delivery_limit is None else self.delivery_limit
+        return None if limit is None or limit < 0 else limit
 
     @property
     def has_limits(self) -> bool:
@@ -65,6 +71,10 @@ def read_terms(arguments: Arguments, where: str) -> Terms:
 
 def recall_terms(arguments: Arguments) -> Terms:
     """The terms of a queue that exists; what cannot be followed was declared before anybody checked, and is ignored."""
+    try:
+        return read_terms(arguments, "")
+    except PreconditionFailed:
+        pass
     kept: Arguments = {}
     for name, value in sorted(arguments.items()):  # the dead letter exchange before its routing key
         try:
@@ -130,7 +140,7 @@ _RULES: Final[dict[str, tuple[str, Callable[[str, Any, str], Any]]]] = {
     "x-overflow": ("overflow", _one_of(DROP_HEAD, REJECT_PUBLISH, REJECT_PUBLISH_DLX)),
     "x-dead-letter-exchange": ("dead_letter_exchange", _text),
     "x-dead-letter-routing-key": ("dead_letter_routing_key", _text),
-    "x-delivery-limit": ("delivery_limit", _number(0, _COUNT_MAX)),
+    "x-delivery-limit": ("delivery_limit", _number(-1, _COUNT_MAX)),
     "x-max-priority": ("priority_max", _number(0, 255)),
     "x-consumer-timeout": ("consumer_timeout", _number(0, TIME_MS_MAX)),
     "x-single-active-consumer": ("is_single_active", _flag),

@@ -1,6 +1,8 @@
 """What a queue with terms does by itself: lets messages expire and drops what is too much, from its head.
 
-Messages leave in their order only, as in RabbitMQ: one that expires behind another that does not waits for it. What is
+Messages leave in their order only, as in RabbitMQ: one that expires behind another that does not waits for it; in a
+priority queue only for those of its own priority. What is too much is dropped where the queue is read next, so the
+highest priority goes first (RabbitMQ documents the same). What is
 dropped goes to the dead letter exchange, if there is one; it is settled here after its copies were written.
 """
 
@@ -15,7 +17,8 @@ from shards.model.dead_letters import EXPIRED, MAXLEN
 from shards.model.queues.terms import DROP_HEAD, Terms
 from shards.store import record
 from shards.store.blocks import Buffer
-from shards.store.message_store import MessageStore, Span
+from shards.store.message_store import Span
+from shards.store.priority_store import QueueStore
 
 Bury = Callable[[record.Record, str, int], None]
 """Publish a message to the dead letter exchange: with the reason, at this time."""
@@ -40,27 +43,27 @@ class Upkeep:
         self._bury = bury
         self._settle_buried = settle_buried
 
-    def before_delivery(self, store: MessageStore, now: int) -> bool:
+    def before_delivery(self, store: QueueStore, now: int) -> bool:
         """Drop what has expired; True when there is more of it. What expires right now may still be delivered."""
         return self._expire(store, now - 1, now)
 
-    def after_delivery(self, store: MessageStore, now: int) -> bool:
+    def after_delivery(self, store: QueueStore, now: int) -> bool:
         """Drop what nobody took and what is too much; True when there is more of it."""
         return self._expire(store, now, now) or self._trim(store, now)
 
-    def is_at_limit(self, store: MessageStore | None) -> bool:
+    def is_at_limit(self, store: QueueStore | None) -> bool:
         """Whether one message more would be too many."""
         terms = self._terms
         count = store.ready_count if store is not None else 0
         if terms.length_max is not None and count >= terms.length_max:
             return True
-        size_bytes = self._body_bytes(store) if store is not None else 0
+        size_bytes = store.ready_bytes if store is not None else 0
         return terms.bytes_max is not None and size_bytes >= terms.bytes_max
 
-    def next_expiry(self, store: MessageStore) -> int:
-        """When the first message expires; 0: never."""
-        span = store.next_span()
-        return 0 if span is None else self._expiry(span.buffer, span.start)
+    def next_expiry(self, store: QueueStore) -> int:
+        """When the first message expires of those that nothing stands before; 0: never."""
+        heads = [self._expiry(span.buffer, span.start) for level in store.levels() if (span := level.next_span())]
+        return min(filter(None, heads), default=0)
 
     def _expiry(self, buffer: Buffer, at: int) -> int:
         """When the record at this index expires; 0: never."""
@@ -77,14 +80,15 @@ class Upkeep:
         own = int(expiration[1:])
         return own if ttl is None else min(ttl, own)
 
-    def _expire(self, store: MessageStore, latest: int, now: int) -> bool:
+    def _expire(self, store: QueueStore, latest: int, now: int) -> bool:
         left = DROPPED_PER_TURN_MAX
-        while left and (span := store.next_span()) is not None:
-            positions = self._leading(span, left, lambda buffer, at: 0 < self._expiry(buffer, at) <= latest)
-            if not positions:
-                return False
-            self._drop(store, span, positions, EXPIRED, now)
-            left -= len(positions)
+        for level in store.levels():
+            while left and (span := level.next_span()) is not None:
+                positions = self._leading(span, left, lambda buffer, at: 0 < self._expiry(buffer, at) <= latest)
+                if not positions:
+                    break
+                self._drop(level, span, positions, EXPIRED, now)
+                left -= len(positions)
         return left == 0
 
     def _leading(self, span: Span, count_max: int, belongs: Callable[[Buffer, int], bool]) -> "array[int]":
@@ -96,7 +100,7 @@ class Upkeep:
             at += _length(span.buffer, at)[0]
         return positions
 
-    def _trim(self, store: MessageStore, now: int) -> bool:
+    def _trim(self, store: QueueStore, now: int) -> bool:
         terms = self._terms
         if terms.overflow != DROP_HEAD:
             return False
@@ -107,22 +111,14 @@ class Upkeep:
             left -= len(positions)
         return left == 0
 
-    def _excess(self, store: MessageStore) -> int:
+    def _excess(self, store: QueueStore) -> int:
         """How many messages are too many, as far as one look can tell."""
         terms = self._terms
         if terms.length_max is not None and store.ready_count > terms.length_max:
             return store.ready_count - terms.length_max
-        return int(terms.bytes_max is not None and self._body_bytes(store) > terms.bytes_max)
+        return int(terms.bytes_max is not None and store.ready_bytes > terms.bytes_max)
 
-    def _body_bytes(self, store: MessageStore) -> int:
-        """Of all ready messages, counting for each what comes before the body of the first: publishers repeat it."""
-        span = store.next_span()
-        if span is None:
-            return 0
-        header_bytes, address_bytes = _lengths(span.buffer, span.start + _LENGTHS_AT)
-        return int(store.ready_bytes - store.ready_count * (record.RECORD_HEAD_BYTES + header_bytes + address_bytes))
-
-    def _drop(self, store: MessageStore, span: Span, positions: "array[int]", reason: str, now: int) -> None:
+    def _drop(self, store: QueueStore, span: Span, positions: "array[int]", reason: str, now: int) -> None:
         last = positions[-1] - span.base
         # Copied out before anything else: a queue may be its own dead letter exchange's destination.
         records = []

@@ -2,6 +2,7 @@
 
 `CC` and `BCC` are headers with more routing keys, of which nobody is shown the second (sender-selected distribution);
 `reply_to` may name a pseudo-queue, for which the name that leads to its consumer is put; `user_id` must be true.
+Of what publishers leave out the broker adds the time, if its operator wants that.
 """
 
 import struct
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipc.errors import PreconditionFailed
 from ipc.wire.amqp import amending
-from ipc.wire.amqp.properties import COPY_HEADERS, Facts
+from ipc.wire.amqp.properties import COPY_HEADERS, Facts, body_size
 from ipc.wire.amqp.tables import raw_fields
 
 if TYPE_CHECKING:
@@ -46,7 +47,23 @@ _ERLANG_KINDS: Final = {
 
 def is_plain(connection: "Connection", facts: Facts) -> bool:
     """Whether a message with these properties is routed and stored just as it came: then nothing below is needed."""
-    return not (facts.reply_to_at or facts.may_have_copies) and _is_own_name(connection, facts)
+    return (
+        not (facts.reply_to_at or facts.may_have_copies)
+        and _is_own_name(connection, facts)
+        and not lacks_timestamp(connection, facts)
+    )
+
+
+def lacks_timestamp(connection: "Connection", facts: Facts) -> bool:
+    """Whether the broker is to say when the message came, because its publisher did not."""
+    return connection.settings.set_timestamps and not facts.has_timestamp
+
+
+def with_timestamp(header: bytes, now: int) -> bytes:
+    """The header payload with the time of arrival, in whole seconds as AMQP has it."""
+    parts = amending.take_apart(header)
+    moment = amending.moment(now)[1:]  # without the kind of field that it would be in a table
+    return amending.put_together(body_size(header), parts | {amending.TIMESTAMP: moment})
 
 
 def _is_own_name(connection: "Connection", facts: Facts) -> bool:

@@ -1,10 +1,12 @@
 """A channel: its own queue of unacknowledged deliveries, consumers, confirms and content under way."""
 
 import sys
+from array import array
 from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from ipc.errors import PreconditionFailed
 from shards.compaction.compactable import Compactable
 from shards.model.queues.queue import Queue
 from shards.protocols.amqp.confirming import Confirms
@@ -41,7 +43,9 @@ class Channel(Compactable):
     """State of one open channel; what methods do to it stands in the modules named after the verbs."""
 
     __slots__ = (
+        "_due",
         "_source_next",
+        "appointment",
         "confirms",
         "connection",
         "consumers",
@@ -76,6 +80,8 @@ class Channel(Compactable):
         self.transaction: Transaction | None = None
         self.reply_consumer: ChannelConsumer | None = None  # gets answers to what names a pseudo-queue in `reply_to`
         self.content: Content | None = None
+        self.appointment = 0
+        self._due = 0  # when somebody may have kept a delivery for too long; 0: nobody can
         self._source_next = 1
 
     def children(self) -> Iterable[Compactable]:
@@ -103,6 +109,40 @@ class Channel(Compactable):
         if not source.unacknowledged and source.consumer is None:
             self.sources.pop(source.number, None)
 
+    # deliveries that wait ---------------------------------------------------------------------------------------------
+
+    def handed_out(self, source: Source, positions: "array[int]") -> None:
+        """Deliveries were made that are to be acknowledged, in time where the queue says so."""
+        now = self.connection.turn.now
+        self.ledger.extend(source.number, positions, now)
+        patience = self._patience(source)
+        if patience and (not self._due or now + patience < self._due):
+            self._look_at(now + patience)
+
+    def _patience(self, source: Source) -> int:
+        """Milliseconds within which what came from this source has to be acknowledged; 0: any time will do."""
+        asked = source.queue.terms.consumer_timeout
+        return round(self.connection.settings.consumer_timeout_seconds * 1000) if asked is None else asked
+
+    def look_again(self, now: int) -> None:
+        """Somebody may have kept a delivery for too long: then the channel is closed, and its deliveries go back."""
+        self._due = 0
+        dues = []
+        for source in self.sources.values():
+            patience = self._patience(source)
+            since = self.ledger.waiting_since(source.number) if patience and source.unacknowledged else 0
+            if since and since + patience <= now:
+                self.connection.refuse_channel(self, _timed_out(self.number, patience), now)
+                return
+            if since:
+                dues.append(since + patience)
+        if dues:
+            self._look_at(min(dues))
+
+    def _look_at(self, due: int) -> None:
+        self._due = due
+        self.connection.turn.agenda.set(self, due)
+
     def room(self) -> int:
         """How many more deliveries the channel-wide prefetch allows; a large number when there is no limit."""
         if not self.is_flowing or self.state is not ChannelState.OPEN:
@@ -113,3 +153,11 @@ class Channel(Compactable):
         """Room may have come back: let all consumers wait for messages again."""
         for consumer in tuple(self.consumers.values()):
             consumer.queue.offer(consumer)
+
+
+def _timed_out(channel: int, patience_ms: int) -> PreconditionFailed:
+    """RabbitMQ's words."""
+    return PreconditionFailed(
+        f"delivery acknowledgement on channel {channel} timed out. Timeout value used: {patience_ms} ms. "
+        "This timeout value can be configured, see consumers doc guide to learn more"
+    )

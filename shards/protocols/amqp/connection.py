@@ -5,7 +5,8 @@ OPEN ──connection.close from the client──► CLOSED (close-ok sent)
   └──a refusal, or the broker's wish──► CLOSING (close sent; all but close-ok ignored) ──close-ok or deadline──► CLOSED
 ```
 A connection keeps its input, and its host stops reading, while it waits for something: for the disk before it may reply
-(a durable declaration), for the file system to take its publishes, for its client to read what it asked for.
+(a durable declaration), for memory and disk to have room for its publishes (`blocking.py`), for its client to read what
+it asked for.
 """
 
 import sys
@@ -33,7 +34,7 @@ from shards.model.access import Access
 from shards.model.queues.queue import Queue
 from shards.model.turn import Turn
 from shards.model.vhost import VHost
-from shards.protocols.amqp import publishing, settling
+from shards.protocols.amqp import blocking, publishing, settling
 from shards.protocols.amqp.channel import Channel, ChannelState
 from shards.protocols.amqp.consuming import stop
 from shards.protocols.amqp.intake import Intake
@@ -49,13 +50,7 @@ CLOSE_OK_PATIENCE_MS: Final = 2_000
 _TICK_MS_MIN: Final = 250
 _FACTS_BYTES: Final = 900  # of what was negotiated, the outbox and the intake as objects (measured)
 _ROUTE_BYTES: Final = 300  # of a remembered route and the method that is its key (measured)
-_PUBLISH: Final = b"\x00\x3c\x00\x28"
 _GET: Final = b"\x00\x3c\x00\x46"
-_COMMIT: Final = b"\x00\x5a\x00\x14"
-_STORING: Final = (_PUBLISH, _COMMIT)
-
-LOW_ON_DISK: Final = "low on disk"
-"""The reason in `connection.blocked`, in RabbitMQ's words."""
 
 
 class ConnectionState(Enum):
@@ -222,8 +217,8 @@ class Connection(Compactable):
         """Whether this frame has to stay where it is until `resume`."""
         if self.state is not ConnectionState.OPEN:
             return False
-        method = bytes(view[frame.start : frame.start + len(_PUBLISH)]) if frame.kind == frames.METHOD else b""
-        if method in _STORING and self.turn.is_storage_blocked:
+        method = bytes(view[frame.start : frame.start + len(_GET)]) if frame.kind == frames.METHOD else b""
+        if self.turn.shortages and blocking.stores(method, self.channels.get(frame.channel)):
             self.turn.blocked[self] = None
             self._tell_blocked()
         elif self.outbox.is_clogged or (method == _GET and self.outbox.room_bytes <= 0):
@@ -234,13 +229,12 @@ class Connection(Compactable):
         return True
 
     def _tell_blocked(self) -> None:
-        """As in RabbitMQ only who publishes hears of it, and who has said it can."""
         if not self._is_told_blocked and "connection.blocked" in self.capabilities:
             self._is_told_blocked = True
-            self.write(methods.frame(0, commands.Connection.Blocked(LOW_ON_DISK)))
+            self.write(methods.frame(0, commands.Connection.Blocked(blocking.reason(self.turn.shortages))))
 
     def _tell_unblocked(self) -> None:
-        if self._is_told_blocked and not self.turn.is_storage_blocked:
+        if self._is_told_blocked and not self.turn.shortages:
             self._is_told_blocked = False
             self.write(methods.frame(0, commands.Connection.Unblocked()))
 
@@ -365,6 +359,7 @@ class Connection(Compactable):
         """Consumers leave, what is unacknowledged goes back, nothing is confirmed any more."""
         channel.state = ChannelState.CLOSING
         channel.content = None
+        self.turn.agenda.clear(channel)
         self.routes = {}
         consumers, channel.consumers = channel.consumers, {}
         # Back into the queue first: an auto-delete queue goes with its last consumer, and others must get these.
@@ -450,6 +445,10 @@ class Connection(Compactable):
         """The broker's wish: tell the client why, and wait for its close-ok."""
         if self.state is ConnectionState.OPEN:
             self._refuse(0, refusal, now)
+
+    def refuse_channel(self, channel: Channel, refusal: ChannelRefusal, now: int) -> None:
+        """Nothing this client just said is wrong, but something it does not say."""
+        self._refuse(channel.number, refusal, now)
 
     def _refuse(self, number: int, refusal: Refusal, now: int) -> None:
         if self.state is not ConnectionState.OPEN:

@@ -13,6 +13,7 @@ from shards.protocols.amqp import replying
 from shards.protocols.amqp.framing import DeliveryFraming, StoredRecord, body_frames, get_ok
 from shards.store.body_map import BodyMap
 from shards.store.message_store import Span
+from shards.store.priority_store import QueueStore
 
 if TYPE_CHECKING:
     from ipc.wire.amqp.methods import Method
@@ -61,10 +62,14 @@ class ChannelConsumer(Consumer):
             span = store.next_span()
             if span is None:
                 break
+            returns = store.returns(span.base + span.start) if span.redelivered else 0
+            if returns:
+                taken += self._take_single(store, span, returns)
+                continue
             positions: array[int] = array("Q")
             end = self._framing.run(span, outbox.buffer, ledger.tag_next, count - taken, room_bytes, positions)
             if not positions:
-                taken += self._take_large()
+                taken += self._take_single(store, span)
                 break
             store.advance(len(positions), end)
             taken += len(positions)
@@ -75,42 +80,42 @@ class ChannelConsumer(Consumer):
         return taken
 
     def _account(self, positions: "array[int]") -> None:
-        ledger = self._channel.ledger
+        channel = self._channel
         if self._needs_ack:
-            ledger.extend(self._source.number, positions)
             self._source.unacknowledged += len(positions)
+            channel.handed_out(self._source, positions)
             return
-        ledger.skip(len(positions))
+        channel.ledger.skip(len(positions))
         store = self.queue.store
         assert store is not None
         store.settle_run(positions[0], positions[-1], len(positions))
 
-    def _take_large(self) -> int:
-        """Hand out one large message, whose body follows piece by piece from a map of its own; how many that was.
+    def _take_single(self, store: QueueStore, span: Span, returns: int = 0) -> int:
+        """Hand out the span's first message if it is large, or has to tell of its `returns`; how many that was.
 
-        0 when the first is not large, and there was no memory for it.
+        0 when it is neither, and there was no memory for it.
         """
-        store = self.queue.store
-        assert store is not None
-        span = store.next_span()
-        assert span is not None
-        record = self._begin_large(span)
+        record = self._send_single(span, returns)
         if record is None:
             return 0
         store.advance(1, record.end)
         self._account(array("Q", (record.position,)))
         return 1
 
-    def _begin_large(self, span: Span) -> StoredRecord | None:
-        """Send the span's first record, if it is a large one."""
-        record = StoredRecord(span)
-        if not record.is_large:
-            return None
+    def _send_single(self, span: Span, returns: int) -> StoredRecord | None:
+        """The body of a large one follows piece by piece from a map of its own."""
+        record = StoredRecord(span, returns)
         channel = self._channel
         outbox = channel.connection.outbox
-        body = BodyMap(span.buffer, record.body_start, record.end)
-        self._framing.begin_large(span, outbox.buffer, channel.ledger.tag_next)
-        outbox.begin_body(channel.number, body)
+        if record.is_large:
+            body = BodyMap(span.buffer, record.body_start, record.end)
+            self._framing.begin(record, outbox.buffer, channel.ledger.tag_next)
+            outbox.begin_body(channel.number, body)
+        elif returns:
+            self._framing.begin(record, outbox.buffer, channel.ledger.tag_next)
+            outbox.write(body_frames(channel.number, record.body(span), channel.connection.frame_max))
+        else:
+            return None
         return record
 
     def redeliver(self, position: int) -> bool:
@@ -122,11 +127,13 @@ class ChannelConsumer(Consumer):
             return False
         span = store.read(position)
         span.redelivered = True
+        returns = store.returns(position)
         positions: array[int] = array("Q")
-        self._framing.run(span, outbox.buffer, ledger.tag_next, 1, room_bytes, positions)
-        if not positions and self._begin_large(span) is None:
+        if not returns:
+            self._framing.run(span, outbox.buffer, ledger.tag_next, 1, room_bytes, positions)
+        if not positions and self._send_single(span, returns) is None:
             return False
-        ledger.extend(self._source.number, array("Q", (position,)))
+        self._channel.handed_out(self._source, array("Q", (position,)))
         connection.touched()
         return True
 
@@ -137,6 +144,9 @@ class ChannelConsumer(Consumer):
         channel.drop_source(self._source)
         if channel.reply_consumer is self:
             channel.reply_consumer = None
+
+    def terms_changed(self, now: int) -> None:
+        self._channel.look_again(now)
 
     def queue_deleted(self) -> None:
         channel = self._channel
@@ -231,7 +241,7 @@ def get(channel: "Channel", method: commands.Basic.Get) -> "Method | None":
     span = store.next_span() if store is not None else None
     if store is None or span is None:
         return _GET_EMPTY
-    record = StoredRecord(span)
+    record = StoredRecord(span, store.returns(span.base + span.start) if span.redelivered else 0)
     body = b"" if record.is_large else record.body(span)
     body_map = BodyMap(span.buffer, record.body_start, record.end) if record.is_large else None
     store.advance(1, record.end)
@@ -246,7 +256,7 @@ def get(channel: "Channel", method: commands.Basic.Get) -> "Method | None":
     else:
         source = channel.add_source(queue)
         source.unacknowledged = 1
-        channel.ledger.extend(source.number, array("Q", (record.position,)))
+        channel.handed_out(source, array("Q", (record.position,)))
     connection.turn.wake(queue)
     return None
 

@@ -10,7 +10,8 @@ from array import array
 from typing import Final
 
 from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES
-from ipc.wire.amqp import frames
+from ipc.wire.amqp import amending, frames
+from ipc.wire.amqp.properties import body_size
 from shards.protocols.amqp.runs import frame_deliveries
 from shards.store.message_store import Span
 from shards.store.record import RECORD_HEAD_BYTES
@@ -18,6 +19,8 @@ from shards.store.record import RECORD_HEAD_BYTES
 _DELIVER: Final = b"\x00\x3c\x00\x3c"
 _GET_OK: Final = b"\x00\x3c\x00\x47"
 _RETURN: Final = b"\x00\x3c\x00\x32"
+
+_DELIVERY_COUNT: Final = "x-delivery-count"
 
 _LENGTHS = struct.Struct("<IIH")  # record, header, address
 _FRAME = struct.Struct(">BHI")
@@ -63,14 +66,12 @@ class DeliveryFraming:
             positions,
         )
 
-    def begin_large(self, span: Span, outbox: bytearray, tag: int) -> int:
-        """Frame method and header of the span's first record; its body follows from a map of its own. Where it ends."""
-        record = StoredRecord(span)
+    def begin(self, record: "StoredRecord", outbox: bytearray, tag: int) -> None:
+        """Frame method and header of one record, whose body goes its own way."""
         outbox += frames.pack(
-            frames.METHOD, self._channel, self._method + _TAG.pack(tag, span.redelivered) + record.address
+            frames.METHOD, self._channel, self._method + _TAG.pack(tag, record.redelivered) + record.address
         )
         outbox += frames.pack(frames.HEADER, self._channel, record.header)
-        return record.end
 
 
 class StoredRecord:
@@ -78,7 +79,8 @@ class StoredRecord:
 
     __slots__ = ("address", "body_start", "end", "header", "position", "redelivered")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, returns: int = 0) -> None:
+        """`returns`: how often it has come back, where somebody counts; the header tells."""
         record_bytes, header_bytes, address_bytes = _LENGTHS.unpack_from(span.buffer, span.start)
         address = span.start + RECORD_HEAD_BYTES
         header = address + address_bytes
@@ -86,6 +88,8 @@ class StoredRecord:
         self.end: int = span.start + record_bytes
         self.address = bytes(span.buffer[address:header])
         self.header = bytes(span.buffer[header : self.body_start])
+        if returns:
+            self.header = _with_delivery_count(self.header, returns)
         self.position = span.base + span.start
         self.redelivered = span.redelivered
 
@@ -99,6 +103,14 @@ class StoredRecord:
 
     def body(self, span: Span) -> bytes:
         return bytes(span.buffer[self.body_start : self.end])
+
+
+def _with_delivery_count(header: bytes, returns: int) -> bytes:
+    """As RabbitMQ's quorum queues tell how often a message has been handed out before."""
+    parts = amending.take_apart(header)
+    fields = amending.fields_of(parts.pop(amending.HEADERS, b""))
+    fields[_DELIVERY_COUNT] = amending.number(returns)
+    return amending.put_together(body_size(header), parts | {amending.HEADERS: amending.table_of(fields)})
 
 
 def get_ok(channel: int, record: StoredRecord, tag: int, messages_left: int) -> bytes:

@@ -30,6 +30,9 @@ _ACK_PAYLOAD_BYTES: Final = 13
 _ACK_INDEX: Final = 60 << 16 | 80
 _HEADER = struct.Struct(">BHIHHQ")  # frame header, class, weight, body size
 _LEAD_BYTES: Final = 11  # what of it is the same in all messages of a run: all but the body size
+_AROUND_REST_BYTES: Final = (
+    4 + 8 - 1
+)  # length before it, body size after it; what is kept as properties has an end octet
 _BODY_LEAD = struct.Struct(">BH")
 _OVERHEAD: Final = FRAME_OVERHEAD_BYTES
 _PREFIX: Final = frames.HEADER_BYTES
@@ -54,8 +57,7 @@ class Intake:
         """
         connection = self._connection
         self.awaits_rest = False
-        if connection.turn.is_storage_blocked:
-            return position
+        must_wait = bool(connection.turn.shortages)
         end = len(view)
         while end - position > _OVERHEAD:
             kind, number, size = _FRAME.unpack_from(view, position)
@@ -64,6 +66,8 @@ class Intake:
                 break
             if size == _ACK_PAYLOAD_BYTES and get32(view, position + _PREFIX) == _ACK_INDEX:
                 after = self._acknowledge(view, position, number)
+            elif must_wait:
+                break
             else:
                 after = self._publish(view, position, header_at, now)
             if after == position:
@@ -103,9 +107,10 @@ class Intake:
             return position
         facts = self._facts
         flags = record.flags(is_persistent=facts.is_persistent, expires=facts.expires)
-        first = route.queues[0].open_run() if route.queues else None
+        first = route.queues[0].open_run(facts.priority) if route.queues else None
         tail = first.open_run() if first is not None else bytearray()
         before = len(tail)
+        rest = record.encode_rest(now, flags, facts.priority, route.address, header_bytes)
         after, count = take_publishes(
             view,
             position,
@@ -113,7 +118,7 @@ class Intake:
             bytes(view[header_at : header_at + _LEAD_BYTES]),
             self._properties,
             _BODY_LEAD.pack(frames.BODY, channel),
-            record.encode_rest(now, flags, facts.priority, route.address, header_bytes),
+            rest,
             self._body_max,
             tail,
             first.run_bytes_max if first is not None else RECEIVE_BYTES_PER_TURN * 2,
@@ -122,12 +127,13 @@ class Intake:
             return position
         connection.turn.published += count
         if first is not None:
-            first.appended(count, len(tail) - before)
+            body_bytes = len(tail) - before - count * (len(rest) + _AROUND_REST_BYTES + len(self._properties))
+            first.appended(count, body_bytes)
             route.queues[0].appended(expires=facts.expires)
             if len(route.queues) > 1:
                 records = bytes(tail[before:])
                 for queue in route.queues[1:]:
-                    queue.open_run().append_run(records, count)
+                    queue.open_run(facts.priority).append_run(records, count, body_bytes)
                     queue.appended(expires=facts.expires)
         if route.channel.confirms is not None:
             route.channel.confirms.published(count, awaits_disk=facts.is_persistent and route.has_durable)

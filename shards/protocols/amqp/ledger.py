@@ -1,5 +1,7 @@
 """What a channel has delivered and not heard of again: three parallel typed arrays, 20 bytes a delivery.
 
+When that was is kept once a second, as the first tag of that second.
+
 ```
 index       0 … head-1 │ head …
 tag    u64  gone       │ ascending; deliveries without acknowledgement leave gaps in the numbers, not entries
@@ -9,20 +11,21 @@ source u32             │ who took it (channel's number of a consumer or of a g
 """
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 from shards.compaction.compactable import Compactable
 from shards.store.columns import add_sequence, count_matching, is_uniform
 
 _HEAD_MIN: Final = 1024  # entries before the settled front is worth moving the rest for
+_MARK_MS: Final = 1000
 
 
 class Ledger(Compactable):
     """Unacknowledged deliveries of one channel, in order of their tags."""
 
-    __slots__ = ("_count", "_head", "_positions", "_sources", "_tags", "tag_next")
-    COLLECTIONS = ("_tags", "_positions", "_sources")
+    __slots__ = ("_count", "_head", "_marked_at", "_marked_tags", "_positions", "_sources", "_tags", "tag_next")
+    COLLECTIONS = ("_marked_at", "_marked_tags", "_tags", "_positions", "_sources")
     KIND = "unacknowledged"
 
     def __init__(self) -> None:
@@ -30,21 +33,42 @@ class Ledger(Compactable):
         self._tags: array[int] = array("Q")
         self._positions: array[int] = array("Q")
         self._sources: array[int] = array("I")
+        self._marked_tags: array[int] = array("Q")  # the first tag of each second in which anything was delivered
+        self._marked_at: array[int] = array("Q")  # and when that was, in broker time
         self._head = 0
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def extend(self, source: int, positions: "array[int]") -> None:
+    def extend(self, source: int, positions: "array[int]", now: int) -> None:
         """Deliveries with the next tags, in order, await acknowledgement."""
         count = len(positions)
         first = self.tag_next
+        if not self._marked_at or now - self._marked_at[-1] >= _MARK_MS:
+            self._mark(first, now)
         self.tag_next = first + count
         add_sequence(self._tags, first, count)
         self._positions.extend(positions)
         self._sources.extend(array("I", (source,)) * count)
         self._count += count
+
+    def _mark(self, tag: int, now: int) -> None:
+        """Remember when; and forget it of what is settled."""
+        oldest = self._tags[self._head] if self._count else tag
+        passed = bisect_right(self._marked_tags, oldest) - 1
+        if passed > 0:
+            del self._marked_tags[:passed], self._marked_at[:passed]
+        self._marked_tags.append(tag)
+        self._marked_at.append(now)
+
+    def waiting_since(self, source: int) -> int:
+        """When the oldest outstanding delivery of this source was made, or up to a second later; 0: there is none."""
+        try:
+            index = self._sources.index(source, self._head)
+        except ValueError:
+            return 0
+        return self._marked_at[bisect_right(self._marked_tags, self._tags[index]) - 1] + _MARK_MS
 
     def skip(self, count: int) -> None:
         """The next tags went to a consumer that does not acknowledge."""

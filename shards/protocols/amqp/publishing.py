@@ -100,13 +100,15 @@ def header(channel: "Channel", payload: bytes, now: int) -> None:
     if size > limit:
         raise PreconditionFailed(f"message size {size} is larger than configured max size {limit}")
     content.facts = facts = properties.inspect(payload)
-    content.header = payload if addressing.is_plain(channel.connection, facts) else _admit(channel, content, payload)
+    content.header = payload
+    if not addressing.is_plain(channel.connection, facts):
+        content.header = _admit(channel, content, payload, now)
     content.body_bytes = size
     if not size:
         _complete(channel, content, now)
 
 
-def _admit(channel: "Channel", content: Content, payload: bytes) -> bytes:
+def _admit(channel: "Channel", content: Content, payload: bytes, now: int) -> bytes:
     """The header to be stored instead of this one, which is not plain; raises PreconditionFailed (406)."""
     facts = content.facts
     addressing.check_user(channel.connection, facts)
@@ -116,6 +118,8 @@ def _admit(channel: "Channel", content: Content, payload: bytes) -> bytes:
         content.copies = addressing.copies(payload, facts)
         _require_topics(channel.connection, channel.connection.vhost.exchange(content.exchange), content.copies)
         payload = addressing.without_hidden(payload, facts)
+    if addressing.lacks_timestamp(channel.connection, facts):
+        payload = addressing.with_timestamp(payload, now)
     return payload
 
 

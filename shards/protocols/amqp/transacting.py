@@ -36,6 +36,11 @@ class Transaction(Compactable):
         self._messages: list[Content] = []
         self._settlements: dict[int, Settle] = {}  # by delivery tag, each outstanding in the ledger
 
+    @property
+    def publishes(self) -> bool:
+        """Whether a commit would bring messages in."""
+        return bool(self._messages)
+
     def publish(self, message: Content) -> None:
         """Raises PreconditionFailed (406) when the connection's transactions have become too large."""
         connection = self._channel.connection

@@ -1,10 +1,10 @@
-"""Our own cgroup is found wherever cgroup 2 is mounted."""
+"""Our own cgroup is found wherever it is mounted, and every limit above it."""
 
 from pathlib import Path
 
 import pytest
 
-from runtime.pressure.cgroups import own_cgroup
+from runtime.pressure.cgroups import limit_files, own_cgroup
 
 UNIFIED = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 HYBRID = (
@@ -36,3 +36,32 @@ def test_the_directory_follows_from_mounts_and_membership(
     mountinfo: str, membership: str, expected: str | None
 ) -> None:
     assert own_cgroup(mountinfo, membership) == (expected and Path(expected))
+
+
+V1 = "/sys/fs/cgroup/memory"
+V2 = "/sys/fs/cgroup"
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "membership", "expected"),
+    [
+        (
+            UNIFIED,
+            "0::/a/b\n",
+            [f"{V2}{below}/memory.{name}" for below in ("/a/b", "/a", "") for name in ("max", "high")],
+        ),
+        (
+            HYBRID,
+            "4:cpu,memory:/a\n0::/\n",
+            [
+                *(f"{V2}/unified/memory.{name}" for name in ("max", "high")),
+                *(f"{V1}{below}/memory.limit_in_bytes" for below in ("/a", "")),
+            ],
+        ),
+        (CONTAINER, "0::/docker/abc\n", [f"{V2}/memory.max", f"{V2}/memory.high"]),
+        (CONTAINER, "0::/../other\n", []),
+        ("", "", []),
+    ],
+)
+def test_limits_stand_in_our_cgroup_and_in_all_above_it(mountinfo: str, membership: str, expected: list[str]) -> None:
+    assert [str(file) for file in limit_files(mountinfo, membership)] == expected

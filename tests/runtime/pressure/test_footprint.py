@@ -1,9 +1,15 @@
 """How short memory is, by numbers."""
 
+import mmap
+import os
+from math import inf
+from pathlib import Path
+
+import psutil
 import pytest
 
 from ipc.messages.commands import Level
-from runtime.pressure.footprint import broker_bytes, shortage
+from runtime.pressure.footprint import broker_bytes, held_bytes, memory_total_bytes, shortage
 
 
 @pytest.mark.parametrize(
@@ -16,3 +22,69 @@ def test_the_share_that_is_left_decides(available: int, level: Level | None) -> 
 
 def test_our_own_footprint_is_at_least_an_interpreter() -> None:
     assert broker_bytes() > 5 * 1024 * 1024
+
+
+MIB = 1024 * 1024
+SIZE_BYTES = 64 * MIB
+NOISE_BYTES = 8 * MIB  # what the interpreter takes or frees meanwhile
+
+EXACT, QUICK = 0.0, inf
+
+
+@pytest.fixture(params=[EXACT, QUICK], ids=["exact", "quick"])
+def exact_from(request: pytest.FixtureRequest) -> float:
+    return float(request.param)
+
+
+def held(exact_from: float) -> int:
+    return held_bytes([os.getpid()], exact_from=exact_from)
+
+
+def test_heap_counts_as_held(exact_from: float) -> None:
+    before = held(exact_from)
+    heap = bytearray(os.urandom(4096)) * (SIZE_BYTES // 4096)
+    assert abs(held(exact_from) - before - len(heap)) < NOISE_BYTES
+
+
+def test_files_in_memory_count_as_held(exact_from: float) -> None:
+    before = held(exact_from)
+    with mmap.mmap(-1, SIZE_BYTES) as shared:
+        shared[:] = bytes(1) * SIZE_BYTES
+        assert abs(held(exact_from) - before - SIZE_BYTES) < NOISE_BYTES
+
+
+def test_mapped_pages_of_files_on_disk_do_not_count(exact_from: float, tmp_path: Path) -> None:
+    """They would raise an alarm for messages that only wait on disk."""
+    file = tmp_path / "segment"
+    file.write_bytes(bytes(1) * SIZE_BYTES)
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        before = held(exact_from)
+        assert sum(mapped[at] for at in range(0, SIZE_BYTES, mmap.PAGESIZE)) == 0
+        assert abs(held(exact_from) - before) < NOISE_BYTES
+
+
+def test_pages_that_a_fork_shares_count_once_where_it_matters() -> None:
+    heap = bytearray(os.urandom(4096)) * (SIZE_BYTES // 4096)
+    until_seen, seen = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(seen)
+        os.read(until_seen, 1)
+        os._exit(0)
+    try:
+        both = [os.getpid(), child]
+        exact, quick = held_bytes(both, exact_from=EXACT), held_bytes(both, exact_from=QUICK)
+    finally:
+        os.close(seen)
+        os.close(until_seen)
+        os.waitpid(child, 0)
+    assert quick - exact > len(heap) - NOISE_BYTES
+    assert exact < held(EXACT) + SIZE_BYTES / 2
+
+
+def test_a_process_that_has_ended_holds_nothing() -> None:
+    assert held_bytes([2**22 + 1], exact_from=EXACT) == 0
+
+
+def test_there_is_no_more_memory_than_the_machine_has() -> None:
+    assert 0 < memory_total_bytes() <= psutil.virtual_memory().total

@@ -287,6 +287,26 @@ def test_a_shard_that_dies_during_a_pass_does_not_hold_up_the_next(new_broker: S
     broker.await_log("number=2")
 
 
+def test_every_shard_hears_of_an_alarm_and_so_does_one_that_starts_later(new_broker: StartFaked) -> None:
+    broker = new_broker(alarms__memory_bytes_max=1).start()
+    for shard in (0, 1):
+        broker.await_log(f"fake shard {shard}: AlarmsChanged")
+    before = len(broker.log)
+
+    kill(broker.ready.shards[1])
+
+    broker.await_log("fake shard 1: AlarmsChanged", after=before)
+    assert "fake shard 0: AlarmsChanged" not in broker.log[before:]
+    assert broker.stop() == ExitCode.OK
+
+
+def test_without_an_alarm_nobody_hears_of_any(new_broker: StartFaked) -> None:
+    broker = new_broker().start()
+
+    assert broker.stop() == ExitCode.OK
+    assert "AlarmsChanged" not in broker.log
+
+
 def test_storms_of_signals_are_survived(new_broker: StartFaked) -> None:
     broker = new_broker().start()
 
