@@ -10,7 +10,8 @@ DATA/
     name                       the vhost's name, for people
     definitions.sqlite         durable exchanges, queues and bindings
     queues/NUMBER/             a durable queue's segments and ack logs
-    transient/NUMBER/          the same for queues that vanish; emptied whenever the vhost opens
+    delayed/NUMBER/            the same for messages that wait at a durable exchange; NAME if every vhost has it
+    transient/NUMBER/          the same for queues and exchanges that vanish; emptied whenever the vhost opens
 ```
 """
 
@@ -64,6 +65,10 @@ class VHostDirectory:
     @property
     def queues(self) -> Path:
         return self.root / "queues"
+
+    @property
+    def delayed(self) -> Path:
+        return self.root / "delayed"
 
     @property
     def transient(self) -> Path:

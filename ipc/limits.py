@@ -65,12 +65,22 @@ DELIVERY_RUN_MAX: Final = 64  # messages given to one consumer before the next o
 DROPPED_PER_TURN_MAX: Final = 4096  # expired or too many, before other queues have their turn
 TIME_MS_MAX: Final = 2**32 - 1  # of message-ttl, expires and their like: 49 days, as in RabbitMQ
 QUORUM_RETURNS_MAX: Final = 20  # of a message in a quorum queue that asks for no limit, as in RabbitMQ 4
-DEDUPLICATED_MAX_DEFAULT: Final = 128  # messages a deduplicating queue remembers, as LavinMQ does
+
+# deduplication: one queue or exchange ---------------------------------------------------------------------------------
+DEDUPLICATED_MAX_DEFAULT: Final = 128  # messages remembered where nobody says how many, as in LavinMQ
+DEDUPLICATED_MAX: Final = 2**20  # that may be asked for; each takes about 200 bytes of memory
+DEDUPLICATION_KEY_BYTES_MAX: Final = 64  # of a header's value that are remembered as they are; of longer ones a digest
 
 # one exchange ---------------------------------------------------------------------------------------------------------
 HASH_BUCKETS_MAX: Final = 2**17  # the weights of all bindings to a consistent hash exchange together, 4 bytes each
 HASH_RING_WEIGHT_MAX: Final = 2**12  # the same when it has a ring
 HASH_RING_POINTS_PER_WEIGHT: Final = 32  # 8 bytes each; shares of bindings of weight 1 then differ by 18 %
+
+# messages that wait at an exchange ------------------------------------------------------------------------------------
+DELAY_MS_MAX: Final = 2**32 - 1  # 49 days, as in RabbitMQ's plugin; what asks for more does not wait there either
+RELEASED_PER_TURN_MAX: Final = 256  # before queues and clients have their turn: 5 ms
+RELEASED_BYTES_PER_TURN_MAX: Final = 8 * MIB  # the same, where they are large; one at least
+RELEASE_RETRY_MS: Final = 1000  # while the disk refuses writes, or one of them cannot be read
 
 # between processes ----------------------------------------------------------------------------------------------------
 PACKET_BYTES_MAX: Final = 128 * KIB  # a SEQPACKET message above ~212 KB is EMSGSIZE (measured)

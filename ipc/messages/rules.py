@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-Definition: TypeAlias = dict[str, int | str]
+Definition: TypeAlias = dict[str, bool | int | str]
 """Settings by RabbitMQ's names, such as `max-length`; `runtime/decisions/policies.py` says which there are."""
 
 

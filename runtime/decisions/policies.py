@@ -1,5 +1,7 @@
 """Which settings a policy may have, and of what kind: RabbitMQ's, refused in its words before anything is stored.
 
+`delayed-message` is LavinMQ's.
+
 Settings of a cluster, and of where messages lie, are taken so that definitions made for RabbitMQ can be used as they
 are; nothing here depends on them (`WITHOUT_EFFECT`).
 """
@@ -33,6 +35,10 @@ def _one_of(*allowed: int | str) -> Callable[[Any], bool]:
     return lambda value: not isinstance(value, bool) and value in allowed
 
 
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _name(value: Any) -> bool:
     return isinstance(value, str) and len(value.encode()) <= SHORT_STRING_BYTES_MAX
 
@@ -42,6 +48,7 @@ _SETTINGS: Final[Mapping[str, _Setting]] = {
     "consumer-timeout": _Setting(_number(0, TIME_MS_MAX), "consumer timeout"),
     "dead-letter-exchange": _Setting(_name, "dead letter exchange name"),
     "dead-letter-routing-key": _Setting(_name, "dead letter routing key"),
+    "delayed-message": _Setting(_flag, "boolean"),  # LavinMQ's: its exchanges keep back what has an x-delay
     "delivery-limit": _Setting(_number(-1, _COUNT_MAX), "delivery limit"),  # -1: none, as in RabbitMQ 4
     "expires": _Setting(_number(1, TIME_MS_MAX), "queue expiry"),
     "max-length": _Setting(_number(0, _COUNT_MAX), "maximum length"),

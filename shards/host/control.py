@@ -59,6 +59,7 @@ async def _open_vhost(shard: "Shard", command: OpenVHost, descriptors: list[int]
         damaged = not isinstance(fault, OSError)
         await shard.link.send(VHostFailed(command.name, str(fault), damaged))
         return
+    shard.bell.ring()  # what recovered may have something due
     await shard.link.send(
         VHostOpened(
             name=command.name,

@@ -1,4 +1,4 @@
-"""What wants to be looked at later, and when: buckets of a tenth of a second, emptied when their time has come."""
+"""What wants to be looked at later, and when: buckets of some milliseconds, emptied when their time has come."""
 
 from heapq import heappop, heappush
 from typing import Final, Generic, Protocol, TypeVar
@@ -21,11 +21,12 @@ Item = TypeVar("Item", bound=Timed)
 class Agenda(Compactable, Generic[Item]):
     """Appointments are kept a bucket too late at most, and never early."""
 
-    __slots__ = ("_buckets", "_order")
+    __slots__ = ("_bucket_ms", "_buckets", "_order")
     NESTED = ("_buckets",)
     KIND = "timers"
 
-    def __init__(self) -> None:
+    def __init__(self, bucket_ms: int = BUCKET_MS) -> None:
+        self._bucket_ms = bucket_ms
         self._buckets: dict[int, dict[Item, None]] = {}
         self._order: list[
             int
@@ -38,11 +39,11 @@ class Agenda(Compactable, Generic[Item]):
             return 0
         while self._order and self._order[0] not in self._buckets:
             heappop(self._order)
-        return self._order[0] * BUCKET_MS if self._order else 0
+        return self._order[0] * self._bucket_ms if self._order else 0
 
     def set(self, item: Item, due: int) -> None:
         """Look at `item` at `due` instead of when it was due before; 0: never."""
-        number = -(-due // BUCKET_MS)
+        number = -(-due // self._bucket_ms)
         if number == item.appointment:
             return
         self.clear(item)

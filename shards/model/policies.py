@@ -4,7 +4,7 @@
 of the policies that match           highest priority wins, then the first by name   ─┐
 of the operator policies that match  the same                                        ─┴► one definition
 a setting in both                    the operator's, or the lower number
-a setting and an argument            the lower number; a text: the argument's
+a setting and an argument            the lower number; a text: the argument's; delayed-message: whichever says so
 ```
 RabbitMQ's rules. It leaves open which of two policies of one priority counts; here that does not depend on chance.
 """
@@ -108,6 +108,10 @@ class Rulebook(Compactable):
         found = self.ruling(name, EXCHANGE).definition.get("alternate-exchange")
         return None if found is None else str(found)
 
+    def delays(self, name: str) -> bool:
+        """Whether the exchange of this name is to keep messages back although it did not ask for it itself."""
+        return self.ruling(name, EXCHANGE).definition.get("delayed-message") is True
+
 
 def _ruling(policy: Policy | None, operator_policy: Policy | None) -> Ruling:
     definition = merged(policy.definition if policy else {}, operator_policy.definition if operator_policy else {})
@@ -127,7 +131,7 @@ def merged(definition: Definition, operators: Definition) -> Definition:
     return both
 
 
-def _lower(value: int | str, operators: int | str) -> int | str:
+def _lower(value: bool | int | str, operators: bool | int | str) -> bool | int | str:
     if isinstance(value, int) and isinstance(operators, int):
         # -1 says "no limit", and is no way around the operator's.
         return min(value, operators) if min(value, operators) >= 0 else max(value, operators)

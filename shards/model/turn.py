@@ -10,10 +10,13 @@ is written now is covered by round `next_round`; a round that has begun covers n
 from array import array
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from shards.compaction.compactable import Compactable
 from shards.model.agenda import Agenda
+
+APPOINTMENT_MS: Final = 10
+"""How late what is due may be looked at, as far as this is the agenda's doing: messages may wait for as little."""
 
 
 class Notice(NamedTuple):
@@ -56,14 +59,18 @@ class Expiring(Protocol):
         """Its time has come."""
 
 
-class Confirming(Protocol):
+class Awaiting(Protocol):
+    """Somebody who has to know when something is on disk."""
+
+    def released(self, durable_through: int) -> bool:
+        """Rounds up to this one are on disk; True while more is awaited."""
+
+
+class Confirming(Awaiting, Protocol):
     """A publisher that waits to hear that its messages are safe."""
 
     def written(self, turn: "Turn") -> None:
         """Everything published so far has left the process."""
-
-    def released(self, durable_through: int) -> bool:
-        """Rounds up to this one are on disk; True while more is awaited."""
 
 
 class Sender(Protocol):
@@ -102,7 +109,7 @@ class Turn(Compactable):
 
     def __init__(self, *, syncs: bool = True) -> None:
         self.now = 0
-        self.agenda: Agenda[Expiring] = Agenda()
+        self.agenda: Agenda[Expiring] = Agenda(APPOINTMENT_MS)
         self.awake: list[Deliverable] = []
         self.unflushed: dict[Deliverable, None] = {}  # each once, however long the file system refuses
         self.confirming: list[Confirming] = []
@@ -117,7 +124,7 @@ class Turn(Compactable):
         self.shortages: frozenset[Shortage] = frozenset()
         self.published = 0  # messages, since the host last looked
         self.delivered = 0  # the same of messages handed to consumers
-        self._waiting: dict[Confirming, None] = {}
+        self._waiting: dict[Awaiting, None] = {}
         self._buried: list[tuple[Deliverable, array[int]]] = []  # originals of copies that are not written yet
 
     def children(self) -> Iterable[Compactable]:
@@ -133,13 +140,13 @@ class Turn(Compactable):
             queue.is_awake = True
             self.awake.append(queue)
 
-    def await_round(self, waiter: Confirming) -> int:
+    def await_round(self, waiter: Awaiting) -> int:
         """Call `waiter.released` once what is written now is on disk; the number of the round that will tell."""
         self.round_wanted = True
         self._waiting[waiter] = None
         return self.next_round
 
-    def forget(self, waiter: Confirming) -> None:
+    def forget(self, waiter: Awaiting) -> None:
         self._waiting.pop(waiter, None)
 
     @property
@@ -170,6 +177,9 @@ class Turn(Compactable):
         self.unblock(Shortage.WRITES)
 
     def _write(self) -> None:
+        if self._buried:
+            # Copies that were made while queues were looked at: they are to be written before their originals go.
+            self.unflushed.update(dict.fromkeys(self.awake))
         self._flush()
         buried, self._buried = self._buried, []
         for queue, positions in buried:

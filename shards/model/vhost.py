@@ -5,6 +5,7 @@ asked hears about it when that round is on disk.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
@@ -14,18 +15,22 @@ from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import StoreSettings
 from ipc.wire.amqp import properties
 from shards.compaction.compactable import Compactable
+from shards.model import carbon_copies
 from shards.model.bindings import Arguments, Binding, Destination, arguments_key
 from shards.model.consumers import Consumer
 from shards.model.dead_letters import Death
+from shards.model.delay import spent
 from shards.model.equivalence import check_exchange, check_queue, locked
 from shards.model.exchanges.default import DefaultExchange
 from shards.model.exchanges.exchange import Exchange, Headers
 from shards.model.exchanges.registry import EXCHANGE_TYPES, PREDECLARED
-from shards.model.exchanges.routing import route
+from shards.model.exchanges.routing import never_held, route
 from shards.model.policies import Rulebook
+from shards.model.publication import Publication
 from shards.model.queues.queue import GENERATED, Owner, Queue
 from shards.model.queues.terms import read_terms, recall_terms
 from shards.model.turn import FreshName, Notice, Turn
+from shards.model.waiting_room import WaitingRoom
 from shards.store.definitions import (
     BindingDefinition,
     Change,
@@ -41,8 +46,9 @@ from shards.store.definitions import (
 from shards.store.files import Files
 from shards.store.message_store import MessageStore
 from shards.store.priority_store import PriorityStore, QueueStore
-from shards.store.record import PERSISTENT, Record, encode
+from shards.store.record import Record
 from shards.store.recovery import RecoveryReport
+from shards.store.waiting_store import WaitingStore
 
 
 class VHost(Compactable):
@@ -141,6 +147,7 @@ class VHost(Compactable):
     def _ruled(self, exchange: Exchange) -> Exchange:
         asked = exchange.own_alternate
         exchange.alternate = self.rulebook.alternate_exchange(exchange.name) if asked is None else asked
+        exchange.delays = exchange.own_delays or self.rulebook.delays(exchange.name)
         return exchange
 
     def refusal_to(self, user: str) -> NotAllowed | None:
@@ -197,6 +204,7 @@ class VHost(Compactable):
             is_auto_delete=is_auto_delete,
             is_internal=is_internal,
             arguments=arguments,
+            number=self._take_number(),
         )
         self._exchanges[name] = self._ruled(exchange)
         self._topology_changed()
@@ -228,6 +236,8 @@ class VHost(Compactable):
                 self._note(DropExchange(exchange.name))
             for binding in list(exchange.bindings()):
                 exchange.unbind(binding)
+            if exchange.waiting_room is not None:
+                exchange.waiting_room.delete()
             pending.extend(self._unbind_inbound(exchange))
         self._topology_changed()
 
@@ -412,13 +422,14 @@ class VHost(Compactable):
         headers: Headers,
         copies: Sequence[str] = (),
         identities: Headers = dict,
+        is_held: Callable[[Exchange], bool] = never_held,
     ) -> tuple[list[Queue], bool]:
         """The queues a message goes to, each once, and whether exchange and keys alone decided it.
 
         `copies`: the routing keys it has beside the first (CC, BCC), which only together may match nothing;
-        `identities`: the properties that tell it from others.
+        `identities`: the properties that tell it from others; `is_held`: whether it waits at an exchange that delays.
         """
-        return route(exchange, (routing_key, *copies), headers, identities, self.find_exchange)
+        return route(exchange, (routing_key, *copies), headers, identities, self.find_exchange, is_held)
 
     def bury(self, queue: Queue, message: Record, reason: str, now: int) -> None:
         """Publish a message that leaves `queue` to its dead letter exchange; without that exchange it is dropped."""
@@ -432,19 +443,50 @@ class VHost(Compactable):
             keys = [terms.dead_letter_routing_key]
             death.forget_carbon_copies()
         header = death.header
+        copy = Publication(_address(exchange.name, keys[0]), header, properties.inspect(header), message.body)
+        if exchange.deduplication is not None and exchange.deduplication.is_duplicate(copy.fields, now):
+            return
+        targets, _ = self.route(exchange, keys[0], copy.headers, keys[1:], copy.identities, copy.is_held)
+        self.hold(copy, now)
+        copy.enter([target for target in targets if not death.leads_in_circles(target.name)], now)
+        if exchange.deduplication is not None:
+            exchange.deduplication.remember(copy.fields, now)
+
+    # messages that wait -----------------------------------------------------------------------------------------------
+
+    def hold(self, message: Publication, now: int) -> None:
+        """Let a message wait at all exchanges that keep it back."""
+        for exchange in message.held_at:
+            room = exchange.waiting_room or self._open_waiting_room(exchange)
+            room.append(message, now + message.delay)
+
+    def _release(self, exchange: Exchange, kept: Record, now: int) -> None:
+        """Pass on what has waited at `exchange`, with the bindings of this moment."""
+        header = spent(kept.header)
         facts = properties.inspect(header)
-        targets, _ = self.route(
-            exchange,
-            keys[0],
-            lambda: properties.headers(header, facts),
-            keys[1:],
-            lambda: properties.identities(header),
+        keys = (kept.routing_key, *(carbon_copies.copies(header, facts) if facts.may_have_copies else ()))
+        if facts.may_have_copies:
+            header = carbon_copies.without_hidden(header, facts)
+        message = Publication(kept.address, header, facts, kept.body)
+        targets, _ = self.route(exchange, keys[0], message.headers, keys[1:], message.identities)
+        message.offer(targets, now)
+
+    def _open_waiting_room(self, exchange: Exchange, store: WaitingStore | None = None) -> WaitingRoom:
+        if store is None:
+            directory = self._waiting_directory(exchange)
+            store = WaitingStore(self._files, directory, self._settings, durable=exchange.is_durable)
+        room = exchange.waiting_room = WaitingRoom(
+            self._where(exchange.name),
+            self._turn,
+            store,
+            partial(self._release, exchange),
+            is_durable=exchange.is_durable,
         )
-        address = _address(exchange.name, keys[0])
-        whole = encode(now, message.flags & PERSISTENT, message.priority, address, header, message.body)
-        for target in targets:
-            if not death.leads_in_circles(target.name):
-                target.append(whole)
+        return room
+
+    def _waiting_directory(self, exchange: Exchange) -> str:
+        parent = self._paths.delayed if exchange.is_durable else self._paths.transient
+        return str(parent / (str(exchange.number) if exchange.number else exchange.name))
 
     # its files --------------------------------------------------------------------------------------------------------
 
@@ -472,8 +514,10 @@ class VHost(Compactable):
                 is_auto_delete=definition.auto_delete,
                 is_internal=definition.internal,
                 arguments=definition.arguments,
+                number=definition.number,
             )
             self._exchanges[definition.name] = self._ruled(exchange)
+            self._number_next = max(self._number_next, definition.number + 1)
         for stored in queues:
             queue = Queue(
                 stored.name,
@@ -493,7 +537,18 @@ class VHost(Compactable):
             self._number_next = max(self._number_next, stored.number + 1)
         for bound in bindings:
             self._restore_binding(bound)
+        self._restore_waiting(report)
         self._topology_changed()
+
+    def _restore_waiting(self, report: RecoveryReport) -> None:
+        """Also at exchanges that delay nothing any more: what waits there waits to the end."""
+        present = {str(self._paths.delayed / entry) for entry in self._files.list(str(self._paths.delayed))}
+        for exchange in self._exchanges.values():
+            directory = self._waiting_directory(exchange)
+            if directory in present:
+                store = WaitingStore.recover(self._files, directory, self._settings, report)
+                if store is not None:
+                    self._open_waiting_room(exchange, store)
 
     def _restore_binding(self, stored: BindingDefinition) -> None:
         source = self._exchanges.get(stored.source)
@@ -504,20 +559,25 @@ class VHost(Compactable):
         if source is not None and destination is not None:
             source.bind(Binding(source, destination, stored.routing_key, stored.arguments))
 
-    def close(self) -> list[tuple[Queue, OSError]]:
+    def close(self) -> list[tuple[Queue | WaitingRoom, OSError]]:
         """Write and close everything; exclusive and transient queues are gone for good.
 
-        Queues of which something could not be written, which nobody was told is safe, and why.
+        Queues, and exchanges with messages that wait, of which something could not be written, which nobody was told is
+        safe; and why.
         """
-        unwritten = []
-        for queue in self.queues():
-            if not self._is_stored(queue):
-                queue.delete()
+        unwritten: list[tuple[Queue | WaitingRoom, OSError]] = []
+        rooms = [(exchange.waiting_room, exchange.is_durable) for exchange in self._exchanges.values()]
+        places = [*((queue, self._is_stored(queue)) for queue in self.queues()), *rooms]
+        for place, lasts in places:
+            if place is None:
+                continue
+            if not lasts:
+                place.delete()
                 continue
             try:
-                queue.close()
+                place.close()
             except OSError as fault:
-                unwritten.append((queue, fault))
+                unwritten.append((place, fault))
         return unwritten
 
     def _open_store(self, queue: Queue) -> QueueStore:
@@ -555,6 +615,7 @@ def _exchange_definition(exchange: Exchange) -> ExchangeDefinition:
         auto_delete=exchange.is_auto_delete,
         internal=exchange.is_internal,
         arguments=exchange.arguments,
+        number=exchange.number,
     )
 
 

@@ -1,6 +1,6 @@
 """The virtual hosts this shard owns, the rights of their users, and the way in for clients."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
@@ -9,9 +9,11 @@ from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import StoreSettings
 from shards.compaction.compactable import Compactable
 from shards.model.access import Access
+from shards.model.exchanges.registry import PREDECLARED
 from shards.model.queues.queue import Queue
 from shards.model.turn import FreshName, Turn
 from shards.model.vhost import VHost
+from shards.model.waiting_room import WaitingRoom
 from shards.store.definitions import Change, Definitions
 from shards.store.files import Files
 from shards.store.recovery import RecoveryReport
@@ -54,7 +56,10 @@ class VHosts(Compactable):
         vhost = VHost(name, Path(directory), self._files, self._settings, self._turn, self._fresh_name, rules)
         try:
             stored = definitions.load()
-            self._remove_orphans(paths, {str(queue.number) for queue in stored.queues})
+            self._remove_orphans(paths.queues, {str(queue.number) for queue in stored.queues})
+            self._remove_orphans(
+                paths.delayed, {str(exchange.number) for exchange in stored.exchanges} | PREDECLARED.keys()
+            )
             vhost.restore(stored.exchanges, stored.queues, stored.bindings, report, self._turn.now)
         except BaseException:
             definitions.close()
@@ -63,13 +68,14 @@ class VHosts(Compactable):
         self._definitions[name] = definitions
         return vhost, report
 
-    def _remove_orphans(self, paths: VHostDirectory, known: set[str]) -> None:
-        # A queue whose declaration never reached the disk, or whose deletion did: nobody was promised anything in it.
-        for entry in self._files.list(str(paths.queues)):
+    def _remove_orphans(self, place: Path, known: Set[str]) -> None:
+        # Of a queue or exchange whose declaration never reached the disk, or whose deletion did: nobody was promised
+        # anything in it.
+        for entry in self._files.list(str(place)):
             if entry not in known:
-                self._files.remove_tree(str(paths.queues / entry))
+                self._files.remove_tree(str(place / entry))
 
-    def close(self, name: str) -> list[tuple[Queue, OSError]]:
+    def close(self, name: str) -> list[tuple[Queue | WaitingRoom, OSError]]:
         """Give a vhost up; its connections have been closed before. What could not be written, as `VHost.close` says.
 
         Raises OSError when changed definitions cannot be committed; the vhost is closed all the same.

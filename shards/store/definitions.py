@@ -1,13 +1,14 @@
 """What a vhost is made of besides messages: durable exchanges, queues and bindings, in one SQLite file.
 
 ```
-application_id  0x4562624D ("EbbM")      user_version  1: the format
-exchanges  name | type | auto_delete | internal | arguments
+application_id  0x4562624D ("EbbM")      user_version  2: the format
+exchanges  name | type | auto_delete | internal | arguments | number (of its directory; since format 2)
 queues     name | number (of its directory) | auto_delete | arguments
 bindings   source | destination_kind | destination | routing_key | arguments   (all of them the key)
 ```
 `arguments` as `shards/store/arguments.py` writes them. WAL and `synchronous = FULL`: what `commit` returned from
-survives the machine, and a process killed in the middle of it leaves the state before.
+survives the machine, and a process killed in the middle of it leaves the state before. A file of an older format is
+brought up to date by the transaction that finds it.
 """
 
 import errno
@@ -29,19 +30,23 @@ from shards.compaction.compactable import Compactable, Offload, ShrinkPolicy, St
 from shards.store.arguments import Arguments, decode_arguments, encode_arguments
 
 APPLICATION_ID: Final = int.from_bytes(b"EbbM", "big")
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 DestinationKind: TypeAlias = Literal["queue", "exchange"]
 
 
 class ExchangeDefinition(Struct, frozen=True):
-    """A durable exchange; the predeclared ones are not stored."""
+    """A durable exchange; the predeclared ones are not stored.
+
+    `number` names the directory of messages that wait there, and is never two exchanges' at a time.
+    """
 
     name: str
     type: str
     auto_delete: bool = False
     internal: bool = False
     arguments: Arguments = {}
+    number: int = 0
 
 
 class QueueDefinition(Struct, frozen=True):
@@ -112,7 +117,8 @@ class Stored(NamedTuple):
 
 Statement: TypeAlias = tuple[str, tuple[Any, ...]]
 
-_SCHEMA: Final = """
+_SCHEMA: Final[dict[int, str]] = {
+    1: """
 CREATE TABLE exchanges (
     name TEXT PRIMARY KEY, type TEXT NOT NULL, auto_delete INTEGER NOT NULL, internal INTEGER NOT NULL,
     arguments BLOB NOT NULL);
@@ -123,21 +129,28 @@ CREATE TABLE bindings (
     arguments BLOB NOT NULL,
     PRIMARY KEY (source, destination_kind, destination, routing_key, arguments));
 CREATE INDEX bindings_by_destination ON bindings (destination_kind, destination);
-"""
+""",
+    2: """
+ALTER TABLE exchanges ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+UPDATE exchanges SET number = rowid;
+""",
+}
+"""What each format changed."""
 
 
 def _put_exchange(change: PutExchange) -> Iterator[Statement]:
     exchange = change.exchange
     yield (
-        """INSERT INTO exchanges VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
+        """INSERT INTO exchanges VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
         type = excluded.type, auto_delete = excluded.auto_delete, internal = excluded.internal,
-        arguments = excluded.arguments""",
+        arguments = excluded.arguments, number = excluded.number""",
         (
             exchange.name,
             exchange.type,
             exchange.auto_delete,
             exchange.internal,
             encode_arguments(exchange.arguments),
+            exchange.number,
         ),
     )
 
@@ -231,8 +244,10 @@ class Definitions(Compactable):
         with self._turn, self._refusing():
             return Stored(
                 [
-                    ExchangeDefinition(name, type_, bool(auto_delete), bool(internal), decode_arguments(arguments))
-                    for name, type_, auto_delete, internal, arguments in self._rows("exchanges")
+                    ExchangeDefinition(
+                        name, type_, bool(auto_delete), bool(internal), decode_arguments(arguments), number
+                    )
+                    for name, type_, auto_delete, internal, arguments, number in self._rows("exchanges")
                 ],
                 [
                     QueueDefinition(number, name, bool(auto_delete), decode_arguments(arguments))
@@ -286,9 +301,11 @@ class Definitions(Compactable):
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute(f"PRAGMA cache_size = -{DEFINITIONS_CACHE_KIB}")
-        if self._is_new():
+        found = int(self._pragma("user_version"))
+        if found < FORMAT_VERSION:
+            changes = "".join(statements for added, statements in _SCHEMA.items() if added > found)
             self._database.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA}"
+                f"BEGIN IMMEDIATE; {changes}"
                 f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; COMMIT"
             )
 
@@ -303,10 +320,11 @@ class Definitions(Compactable):
                 ExitCode.FORMAT_UNKNOWN, f"{self._path} is a database, but not one with EbbMQ's definitions."
             )
         version = self._pragma("user_version")
-        if version != FORMAT_VERSION:
+        if not 1 <= version <= FORMAT_VERSION:
             raise StartRefused(
                 ExitCode.FORMAT_UNKNOWN,
-                f"{self._path} has definitions of format {version}, and this EbbMQ knows format {FORMAT_VERSION} only.",
+                f"{self._path} has definitions of format {version}, and this EbbMQ knows formats up to "
+                f"{FORMAT_VERSION} only.",
             )
         verdict = self._pragma("quick_check")
         if verdict != "ok":

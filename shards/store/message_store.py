@@ -27,7 +27,7 @@ from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from mmap import mmap
 from struct import Struct
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from ipc.limits import RUN_BYTES_MIN, SEGMENT_OFFSET_MAX, TAIL_BYTES_MAX
 from ipc.messages.commands import Level
@@ -154,7 +154,7 @@ class MessageStore(Compactable):
         report: RecoveryReport,
         *,
         priority: int | None = None,
-    ) -> "MessageStore | None":
+    ) -> "Self | None":
         """What a directory holds, all of it ready, in order. None when that is nothing; then the directory is gone.
 
         `priority`: only what belongs to this level of a priority queue.

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -152,6 +153,34 @@ def test_acknowledged_messages_stay_gone_after_a_crash(two_vhosts: RunningBroker
 
     numbers = get_all(reconnect(two_vhosts, "one").channel(), "jobs")
     assert numbers == [1, 3, 5, 7, 9, *range(10, 20)]
+
+
+def test_messages_that_wait_at_an_exchange_survive_a_crash_and_come_when_they_are_due(
+    two_vhosts: RunningBroker,
+) -> None:
+    channel = connect(two_vhosts, "one").channel()
+    channel.exchange_declare("later", "x-delayed-message", durable=True, arguments={"x-delayed-type": "direct"})
+    channel.queue_declare("jobs", durable=True)
+    channel.queue_bind("jobs", "later", "k")
+    channel.confirm_delivery()
+    published = time.time()
+    for number in range(20):
+        delay = {"x-delay": 6000 - number * 200}  # however slowly they are confirmed, the last one comes first
+        properties = pika.BasicProperties(delivery_mode=2, headers=delay)
+        channel.basic_publish("later", "k", b"%d" % number, properties, mandatory=True)
+
+    os.kill(two_vhosts.ready.shards[1], signal.SIGKILL)
+
+    channel = reconnect(two_vhosts, "one").channel()
+    numbers: list[int] = []
+
+    def all_came() -> bool:
+        numbers.extend(get_all(channel, "jobs"))
+        return len(numbers) >= 20
+
+    eventually(all_came, "all that waited", seconds=20)
+    assert time.time() - published >= 6.0, "released early"
+    assert numbers == list(range(19, -1, -1))
 
 
 def test_transient_things_vanish_in_a_crash_and_durable_definitions_stay(two_vhosts: RunningBroker) -> None:

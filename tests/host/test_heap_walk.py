@@ -28,7 +28,8 @@ from tests.protocols.conversation import Client, World
 OWNERS = {
     *("Access", "Channel", "Connection", "Deadlines", "Definitions", "DirectExchange", "DiskFiles", "FanoutExchange"),
     *("HeadersExchange", "Ledger", "MessageStore", "Pump", "Queue", "TopicExchange", "TrieNode", "Turn", "VHost"),
-    *("VHosts", "Rulebook", "Transaction", "ConsistentHashExchange", "HashBuckets", "HashRing"),
+    *("VHosts", "Rulebook", "Transaction", "ConsistentHashExchange", "HashBuckets", "HashRing", "Deduplication"),
+    *("Chunk", "DelayedMessageExchange", "Schedule", "WaitingRoom"),
 }
 """What a loaded shard must consist of for the walk to have seen it all."""
 
@@ -97,6 +98,8 @@ def load(world: LoadedShard) -> None:
             client.ask(hashing)
             client.ask(commands.Queue.Bind(queue=queue, exchange=f"x.{kind}", routing_key="3"))
         client.ask(commands.Queue.Declare(queue=f"exclusive{number}", exclusive=True))
+        deduplicate(client, number)
+        delay(client, number)
         for kind in ("direct", "fanout", "topic", "headers"):
             arguments: dict[str, Any] = {"x-match": "any", "number": number} if kind == "headers" else {}
             client.ask(
@@ -115,6 +118,33 @@ def load(world: LoadedShard) -> None:
         client.say(commands.Basic.Nack(delivery_tag=3, requeue=True), 1)
         client.say(commands.Basic.Get(queue=queue), 3)
         client.replies()
+
+
+def deduplicate(client: Client, number: int) -> None:
+    """A queue and an exchange that remember some messages each."""
+    arguments: Any = {"x-message-deduplication": True}
+    client.ask(commands.Queue.Declare(queue=f"once{number}", arguments=arguments))
+    client.ask(commands.Exchange.Declare(exchange="x.once", exchange_type="topic", arguments=arguments))
+    for exchange, key in (("", f"once{number}"), ("x.once", "nowhere")):
+        for body in range(10):
+            headers: Any = {"x-deduplication-header": f"{number}.{body}"}
+            client.publish(exchange, key, b"x", properties=commands.Basic.Properties(headers=headers))
+    client.replies()
+
+
+def delay(client: Client, number: int) -> None:
+    """Messages that wait at an exchange."""
+    arguments: Any = {"x-delayed-type": "topic"}
+    client.ask(
+        commands.Exchange.Declare(
+            exchange="x.delayed", exchange_type="x-delayed-message", durable=True, arguments=arguments
+        )
+    )
+    client.ask(commands.Queue.Bind(queue=f"once{number}", exchange="x.delayed", routing_key=f"a.{number}.*"))
+    for body in range(30):
+        headers: Any = {"x-delay": 1_000_000 + body}
+        client.publish("x.delayed", "a.b.c", b"x", properties=commands.Basic.Properties(headers=headers))
+    client.replies()
 
 
 def begin_transaction(client: Client, queue: str) -> None:
@@ -186,7 +216,9 @@ def test_everything_that_a_pass_reaches_is_in_the_account(loaded: LoadedShard) -
     assert account.owners == len(reached)
     known = sum(map(sys.getsizeof, reached)) + sum(collections.values())
     assert known <= sum(account.by_kind.values())
-    assert account.counts == {"vhost": 1, "queue": 10 + len(loaded.clients), "connection": len(loaded.clients)}
+    named = Counter(type(owner).SORT for owner in reached)
+    assert account.counts == {sort: named[sort] for sort in SORTS}
+    assert all(account.counts.values())
 
 
 def test_the_account_tells_what_is_held_for_what(loaded: LoadedShard) -> None:

@@ -20,6 +20,16 @@ def test_nothing_is_due_before_its_time() -> None:
     assert agenda.take_due(10_050 + BUCKET_MS) == [item]
 
 
+def test_how_late_an_appointment_may_be_kept_is_for_its_owner_to_say() -> None:
+    agenda: Agenda[Item] = Agenda(10)
+    item = Item()
+    agenda.set(item, 10_051)
+
+    assert agenda.next_due == 10_060
+    assert agenda.take_due(10_059) == []
+    assert agenda.take_due(10_060) == [item]
+
+
 def test_what_was_due_is_due_once() -> None:
     agenda: Agenda[Item] = Agenda()
     item = Item()

@@ -7,6 +7,7 @@ import pytest
 from pamqp import commands
 
 from ipc.wire.amqp import properties
+from shards.store.message_store import MessageStore
 from tests.protocols.conversation import Client, Content, World
 
 
@@ -209,3 +210,17 @@ def test_what_is_acknowledged_is_not_counted_any_more(world: World, client: Clie
     client.ack(message.method.delivery_tag)
 
     assert not world.vhost.queue("q").returned_count
+
+
+def test_a_copy_is_written_before_its_original_is_settled(world: World, client: Client) -> None:
+    client.declare("graves", durable=True)
+    arguments = to_dead(**{"x-message-ttl": 100, "x-dead-letter-routing-key": "graves"})
+    client.declare("q", durable=True, arguments=arguments)
+    client.publish("", "q", b"late", persistent=True)
+    graves, queue = world.vhost.queue("graves"), world.vhost.queue("q")
+
+    world.turn.finish(world.now + 200)
+
+    assert isinstance(graves.store, MessageStore)
+    assert queue.unacknowledged_count == 0
+    assert (graves.ready_count, graves.store.unwritten_bytes) == (1, 0)

@@ -190,6 +190,62 @@ def test_a_full_disk_is_an_os_error_and_the_same_changes_go_through_later(path: 
     definitions.close()
 
 
+# older formats --------------------------------------------------------------------------------------------------------
+
+FORMAT_1 = """
+CREATE TABLE exchanges (
+    name TEXT PRIMARY KEY, type TEXT NOT NULL, auto_delete INTEGER NOT NULL, internal INTEGER NOT NULL,
+    arguments BLOB NOT NULL);
+CREATE TABLE queues (
+    name TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, auto_delete INTEGER NOT NULL, arguments BLOB NOT NULL);
+CREATE TABLE bindings (
+    source TEXT NOT NULL, destination_kind TEXT NOT NULL, destination TEXT NOT NULL, routing_key TEXT NOT NULL,
+    arguments BLOB NOT NULL,
+    PRIMARY KEY (source, destination_kind, destination, routing_key, arguments));
+CREATE INDEX bindings_by_destination ON bindings (destination_kind, destination);
+INSERT INTO exchanges VALUES
+    ('gone', 'direct', 0, 0, x'80'), ('orders', 'topic', 0, 0, x'80'), ('lost', 'fanout', 1, 1, x'80');
+DELETE FROM exchanges WHERE name = 'gone';
+INSERT INTO queues VALUES ('jobs', 2, 0, x'81a17801');
+INSERT INTO bindings VALUES ('orders', 'queue', 'jobs', 'eu.#', x'80');
+PRAGMA application_id = 1164075597;
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.fixture
+def format_1(path: Path) -> Path:
+    old = sqlite3.connect(path)
+    old.executescript(FORMAT_1)
+    old.close()
+    return path
+
+
+def test_format_1_is_brought_up_to_date_and_its_exchanges_get_numbers(format_1: Path) -> None:
+    expected = Stored(
+        [
+            ExchangeDefinition("orders", "topic", number=2),
+            ExchangeDefinition("lost", "fanout", auto_delete=True, internal=True, number=3),
+        ],
+        [QueueDefinition(2, "jobs", arguments={"x": 1})],
+        [BindingDefinition("orders", "jobs", "queue", "eu.#")],
+    )
+
+    assert reopened(format_1) == expected
+    assert reopened(format_1) == expected
+
+
+def test_a_vhost_of_format_1_goes_on_as_if_nothing_had_changed(format_1: Path) -> None:
+    definitions = Definitions(format_1)
+    definitions.commit([PutExchange(ExchangeDefinition("later", "direct", number=7)), DropExchange("lost")])
+
+    assert [(exchange.name, exchange.number) for exchange in definitions.load().exchanges] == [
+        ("orders", 2),
+        ("later", 7),
+    ]
+    definitions.close()
+
+
 # arguments ------------------------------------------------------------------------------------------------------------
 
 
@@ -250,13 +306,13 @@ def test_equal_tables_are_equal_bytes() -> None:
 def test_a_newer_format_is_refused(path: Path) -> None:
     Definitions(path).close()
     newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version = 2")
+    newer.execute("PRAGMA user_version = 3")
     newer.close()
 
     refused = refusal(path)
 
     assert refused.exit_code is ExitCode.FORMAT_UNKNOWN
-    assert "format 2" in str(refused)
+    assert "format 3" in str(refused)
 
 
 def test_somebody_elses_database_is_refused_and_left_alone(path: Path) -> None:

@@ -18,6 +18,9 @@ TIMESTAMP: Final = 1 << 6
 
 _FIXED: Final = struct.Struct(">HHQH")
 _LENGTH: Final = struct.Struct(">I")
+# How RabbitMQ reads them: both 64-bit kinds have a sign.
+_INTEGERS: Final = {kind: struct.Struct(f">{code}") for kind, code in zip(b"bBsuIilL", "bBhHiIqq", strict=True)}
+_UNSIGNED: Final = frozenset((b"B", b"u", b"i"))
 
 
 def take_apart(payload: bytes) -> dict[int, bytes]:
@@ -45,6 +48,11 @@ def fields_of(table: bytes) -> dict[str, bytes]:
     return {name: table[start:end] for name, start, end in raw_fields(table, 0, len(table))} if table else {}
 
 
+def raw_headers(payload: bytes, at: int) -> dict[str, bytes]:
+    """The same of the header table at this index of a header's payload; 0: there is none."""
+    return {name: payload[start:end] for name, start, end in raw_fields(payload, at, len(payload))} if at else {}
+
+
 def table_of(fields: Mapping[str, bytes]) -> bytes:
     """The opposite of `fields_of`."""
     content = b"".join(_name(name) + value for name, value in fields.items())
@@ -66,6 +74,12 @@ def number_of(value: bytes) -> int:
     return int(struct.unpack_from(">q", value, 1)[0]) if value[:1] == b"l" else 0
 
 
+def integer_of(value: bytes) -> int | None:
+    """The value of an integer field of any size; None for anything else."""
+    layout = _INTEGERS.get(value[0]) if value else None
+    return None if layout is None else int(layout.unpack_from(value, 1)[0])
+
+
 # kind and value -----------------------------------------------------------------------------------------------------
 
 
@@ -76,6 +90,13 @@ def text(value: str) -> bytes:
 
 def number(value: int) -> bytes:
     return b"l" + struct.pack(">q", value)
+
+
+def integer(value: int, kind: bytes) -> bytes:
+    """An integer field of this kind, or of 64 bits where that has no room for its sign."""
+    if value < 0 and kind in _UNSIGNED:
+        return number(value)
+    return kind + _INTEGERS[kind[0]].pack(value)
 
 
 def moment(milliseconds: int) -> bytes:

@@ -69,7 +69,7 @@ class ConsistentHashExchange(Exchange):
         return self._property is not None
 
     def children(self) -> Iterable[Compactable]:
-        return (self._shares,)
+        return (*super().children(), self._shares)
 
     def match(self, routing_key: str, headers: Headers) -> Iterable[Destination]:
         name = self._property or self._header

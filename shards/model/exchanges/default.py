@@ -15,11 +15,14 @@ class DefaultExchange(Exchange):
 
     __slots__ = ("_find_queue",)
     type = "direct"
-    heeds_every_key = True
 
     def __init__(self, find_queue: "Callable[[str], Queue | None]") -> None:
         super().__init__("")
         self._find_queue = find_queue
+
+    @property
+    def heeds_every_key(self) -> bool:
+        return True
 
     def match(self, routing_key: str, headers: Headers) -> Iterable[Destination]:
         queue = self._find_queue(routing_key)

@@ -14,10 +14,13 @@ class DirectExchange(Exchange):
     NESTED = ("_by_key",)
     KINDS: ClassVar[Mapping[str, str]] = {"_by_key": "bindings"}
     type = "direct"
-    heeds_every_key = True
 
     def _prepare(self) -> None:
         self._by_key: dict[str, dict[Binding, None]] = {}
+
+    @property
+    def heeds_every_key(self) -> bool:
+        return True
 
     def match(self, routing_key: str, headers: Headers) -> Iterable[Destination]:
         return (binding.destination for binding in self._by_key.get(routing_key, ()))

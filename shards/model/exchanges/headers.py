@@ -44,7 +44,7 @@ class HeadersExchange(Exchange):
         self._any: dict[Field, dict[Binding, None]] = {}
 
     def children(self) -> Iterable[Compactable]:
-        return (self._all,)
+        return (*super().children(), self._all)
 
     @property
     def routes_by_key(self) -> bool:

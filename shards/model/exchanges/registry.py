@@ -1,15 +1,10 @@
-"""Which exchange types there are: a row each."""
+"""Which exchange types there are: those that are a rule, and those that do something with one."""
 
-from shards.model.exchanges.consistent_hash import ConsistentHashExchange
-from shards.model.exchanges.direct import DirectExchange
+from shards.model.exchanges.delayed_message import DelayedMessageExchange
 from shards.model.exchanges.exchange import Exchange
-from shards.model.exchanges.fanout import FanoutExchange
-from shards.model.exchanges.headers import HeadersExchange
-from shards.model.exchanges.topic import TopicExchange
+from shards.model.exchanges.rules import RULES
 
-EXCHANGE_TYPES: dict[str, type[Exchange]] = {
-    kind.type: kind for kind in (DirectExchange, FanoutExchange, TopicExchange, HeadersExchange, ConsistentHashExchange)
-}
+EXCHANGE_TYPES: dict[str, type[Exchange]] = {**RULES, DelayedMessageExchange.type: DelayedMessageExchange}
 
 PREDECLARED: dict[str, str] = {
     "amq.direct": "direct",

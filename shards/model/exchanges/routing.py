@@ -1,7 +1,8 @@
 """Where a message goes in the end: through exchanges bound to exchanges, and on to alternates where nothing matches.
 
 ```
-publish → exchange ─ matches ─┬─ queue                      each once
+publish → exchange ─ delays ─── nowhere, until later       if the message asks for it
+                   ─ matches ─┬─ queue                      each once
                               └─ exchange ─ …               each once, so that loops end
                    ─ nothing ─── alternate exchange ─ …     if there is one of that name
 ```
@@ -21,15 +22,21 @@ def route(
     headers: Headers,
     properties: Headers,
     find_exchange: Callable[[str], Exchange | None],
+    is_held: Callable[[Exchange], bool],
 ) -> tuple[list[Queue], bool]:
-    """The queues a message with these routing keys goes to, each once; and whether exchange and keys alone decided."""
+    """The queues a message with these routing keys goes to, each once; and whether exchange and keys alone decided.
+
+    `is_held` is asked at each exchange that delays whether the message is to wait there.
+    """
     found: dict[Queue, None] = {}
     visited = {exchange}
     pending = [exchange]
     by_key = True
     while pending:
         source = pending.pop()
-        by_key = by_key and source.routes_by_key
+        by_key = by_key and source.routes_by_key and not source.delays
+        if source.delays and is_held(source):
+            continue
         table = properties if source.reads_properties else headers
         for destination in _matches(source, keys, table) or _alternates(source, find_exchange):
             if isinstance(destination, Queue):
@@ -38,6 +45,11 @@ def route(
                 visited.add(destination)
                 pending.append(destination)
     return list(found), by_key
+
+
+def never_held(_exchange: Exchange) -> bool:
+    """Of a message that waits nowhere, whatever it asks for."""
+    return False
 
 
 def _matches(exchange: Exchange, keys: Sequence[str], table: Headers) -> list[Destination]:

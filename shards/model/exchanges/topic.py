@@ -24,13 +24,16 @@ class TopicExchange(Exchange):
 
     __slots__ = ("_root",)
     type = "topic"
-    heeds_every_key = True
 
     def _prepare(self) -> None:
         self._root: Node = TrieNode()
 
     def children(self) -> Iterable[Compactable]:
-        return (self._root,)
+        return (*super().children(), self._root)
+
+    @property
+    def heeds_every_key(self) -> bool:
+        return True
 
     def match(self, routing_key: str, headers: Headers) -> Iterator[Destination]:
         for node in _reached(self._root, _words(routing_key)):

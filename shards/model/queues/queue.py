@@ -11,6 +11,7 @@ from shards.compaction.compactable import Compactable
 from shards.model.bindings import Arguments, Bindable
 from shards.model.consumers import Consumer
 from shards.model.dead_letters import DELIVERY_LIMIT, MAXLEN, REJECTED
+from shards.model.deduplication import Deduplication
 from shards.model.queues.terms import PLAIN, REJECT_PUBLISH_DLX, Terms
 from shards.model.queues.upkeep import Upkeep
 from shards.model.turn import Turn
@@ -56,6 +57,7 @@ class Queue(Bindable):
         "_waiting",
         "appointment",
         "arguments",
+        "deduplication",
         "had_consumer",
         "is_auto_delete",
         "is_awake",
@@ -105,6 +107,7 @@ class Queue(Bindable):
         self._is_ranked = False  # whether consumers differ in priority
         self.appointment = 0
         self.terms = terms
+        self.deduplication = Deduplication(terms) if terms.deduplicates else None  # no policy asks for it
         self._keeper = keeper
         self._used_at = 0
         self._upkeep = self._make_upkeep() if terms != PLAIN else None
@@ -296,7 +299,7 @@ class Queue(Bindable):
     @property
     def takes_runs(self) -> bool:
         """Whether any number of messages may be appended without asking about each."""
-        return not self.terms.rejects
+        return not (self.terms.rejects or self.terms.deduplicates)
 
     def is_full(self, now: int) -> bool:
         """Whether the next message is to be refused; who waits for messages gets those that stand in its way first."""
@@ -405,4 +408,4 @@ class Queue(Bindable):
             self.store.close()
 
     def children(self) -> Iterable[Compactable]:
-        return (self.store,) if self.store is not None else ()
+        return [part for part in (self.store, self.deduplication) if part is not None]

@@ -6,7 +6,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ipc.errors import PreconditionFailed
-from ipc.limits import DEDUPLICATED_MAX_DEFAULT, QUORUM_RETURNS_MAX, TIME_MS_MAX
+from ipc.limits import DEDUPLICATED_MAX, DEDUPLICATED_MAX_DEFAULT, QUORUM_RETURNS_MAX, TIME_MS_MAX
 from shards.model.bindings import Arguments
 
 DROP_HEAD: Final = "drop-head"
@@ -146,9 +146,12 @@ _RULES: Final[dict[str, tuple[str, Callable[[str, Any, str], Any]]]] = {
     "x-single-active-consumer": ("is_single_active", _flag),
     "x-queue-type": ("is_quorum", _queue_type),
     "x-message-deduplication": ("deduplicates", _flag),
-    "x-cache-size": ("deduplicated_max", _number(1, _COUNT_MAX)),
+    "x-cache-size": ("deduplicated_max", _number(1, DEDUPLICATED_MAX)),
     "x-cache-ttl": ("deduplicated_ttl", _number(0, TIME_MS_MAX)),
     "x-deduplication-header": ("deduplication_header", _text),
 }
+
+DEDUPLICATION: Final = ("x-message-deduplication", "x-cache-size", "x-cache-ttl", "x-deduplication-header")
+"""Arguments that exchanges have, too."""
 
 PLAIN: Final = Terms()

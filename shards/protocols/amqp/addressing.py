@@ -1,48 +1,21 @@
 """What a publisher says in properties about where a message goes, and who it is: checked, followed, and not passed on.
 
-`CC` and `BCC` are headers with more routing keys, of which nobody is shown the second (sender-selected distribution);
-`reply_to` may name a pseudo-queue, for which the name that leads to its consumer is put; `user_id` must be true.
-Of what publishers leave out the broker adds the time, if its operator wants that.
+`CC` and `BCC` have more routing keys (`shards/model/carbon_copies.py`); `reply_to` may name a pseudo-queue, for which
+the name that leads to its consumer is put; `user_id` must be true. Of what publishers leave out the broker adds the
+time, if its operator wants that.
 """
 
-import struct
 from typing import TYPE_CHECKING, Final
 
 from ipc.errors import PreconditionFailed
 from ipc.wire.amqp import amending
-from ipc.wire.amqp.properties import COPY_HEADERS, Facts, body_size
-from ipc.wire.amqp.tables import raw_fields
+from ipc.wire.amqp.properties import Facts, body_size
 
 if TYPE_CHECKING:
     from shards.protocols.amqp.channel import Channel
     from shards.protocols.amqp.connection import Connection
 
-_HIDDEN: Final = "BCC"
 _IMPERSONATOR: Final = "impersonator"
-_LENGTH: Final = struct.Struct(">I")
-
-_ERLANG_KINDS: Final = {
-    b"t": "bool",
-    b"b": "byte",
-    b"B": "unsignedbyte",
-    b"s": "short",
-    b"u": "unsignedshort",
-    b"I": "signedint",
-    b"i": "unsignedint",
-    b"l": "long",
-    b"L": "long",
-    b"f": "float",
-    b"d": "double",
-    b"D": "decimal",
-    b"S": "longstr",
-    b"x": "binary",
-    b"A": "array",
-    b"F": "table",
-    b"T": "timestamp",
-    b"V": "void",
-    b"\0": "void",
-}
-"""What RabbitMQ calls the kinds of fields in its texts."""
 
 
 def is_plain(connection: "Connection", facts: Facts) -> bool:
@@ -78,36 +51,6 @@ def check_user(connection: "Connection", facts: Facts) -> None:
     raise PreconditionFailed(
         f"user_id property set to '{claimed}' but authenticated user was '{connection.client.user}'"
     )
-
-
-def copies(header: bytes, facts: Facts) -> tuple[str, ...]:
-    """The routing keys in `CC` and `BCC`; raises PreconditionFailed (406) where these are no arrays.
-
-    Elements that are no strings are passed over, as RabbitMQ does.
-    """
-    keys: list[str] = []
-    for name, start, end in raw_fields(header, facts.headers_at, len(header)):
-        if name not in COPY_HEADERS:
-            continue
-        value = header[start:end]
-        if value[:1] != b"A":
-            kind = _ERLANG_KINDS[value[:1]]
-            raise PreconditionFailed(f'invalid message: {{unacceptable_type_in_header,"{name}",{kind}}}')
-        keys += (amending.text_of(element) for element in amending.elements_of(value) if element[:1] == b"S")
-    return tuple(keys)
-
-
-def without_hidden(header: bytes, facts: Facts) -> bytes:
-    """The header payload as consumers may see it: without `BCC`; everything else keeps its bytes."""
-    at = facts.headers_at
-    begin = at + _LENGTH.size
-    kept = []
-    for name, _kind_at, end in raw_fields(header, at, len(header)):
-        if name != _HIDDEN:
-            kept.append(header[begin:end])
-        begin = end
-    fields = b"".join(kept)
-    return header[:at] + _LENGTH.pack(len(fields)) + fields + header[begin:]
 
 
 def with_reply_address(channel: "Channel", header: bytes, facts: Facts) -> bytes:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from ipc.errors import AccessRefused, FrameError, PreconditionFailed, ReplyCode, UnexpectedFrame
-from ipc.limits import LARGE_BODY_BYTES
 from ipc.wire.amqp import properties
+from shards.model import carbon_copies
+from shards.model.publication import Publication
 from shards.model.queues.queue import Queue
 from shards.protocols.amqp import addressing
 from shards.protocols.amqp.framing import body_frames, returned
-from shards.store import record
 
 if TYPE_CHECKING:
+    from shards.model.deduplication import Deduplication
     from shards.model.exchanges.exchange import Exchange
     from shards.protocols.amqp.channel import Channel
     from shards.protocols.amqp.connection import Connection
@@ -31,11 +32,15 @@ _IMMEDIATE = 2
 
 
 class Route:
-    """Where the bytes of one publish method lead, as long as the topology's revision stays the same."""
+    """Where the bytes of one publish method lead, as long as the topology's revision stays the same.
+
+    Where a message waits on its way stands in its content, because it depends on more than that.
+    """
 
     __slots__ = (
         "address",
         "channel",
+        "deduplication",
         "has_durable",
         "is_immediate",
         "is_mandatory",
@@ -44,32 +49,47 @@ class Route:
         "takes_runs",
     )
 
-    def __init__(self, channel: "Channel", method: bytes, queues: list[Queue], revision: int) -> None:
-        """`method`: the whole frame."""
+    def __init__(
+        self,
+        channel: "Channel",
+        content: "Content",
+        queues: list[Queue],
+        revision: int,
+        deduplication: "Deduplication | None",
+    ) -> None:
+        """Of a message that was routed; `deduplication`: the exchange's."""
+        method = content.method
         self.channel = channel
-        self.address = method[_ADDRESS]
+        self.address = content.address
         self.queues = queues
         self.revision = revision
+        self.deduplication = deduplication
         self.is_mandatory = bool(method[_FLAGS] & _MANDATORY)
         self.is_immediate = bool(method[_FLAGS] & _IMMEDIATE)
-        self.has_durable = any(queue.is_durable for queue in queues)
+        self.has_durable = any(queue.is_durable for queue in queues) or any(
+            exchange.is_durable for exchange in content.held_at
+        )
         self.takes_runs = all(queue.takes_runs for queue in queues)
 
 
-class Content:
+class Content(Publication):
     """A message under way on one channel: its method has come, header and body have not all."""
 
-    __slots__ = ("body", "body_bytes", "copies", "exchange", "facts", "header", "method", "routing_key")
+    __slots__ = ("body_bytes", "copies", "exchange", "method", "routing_key")
+    body: bytearray
 
     def __init__(self, method: bytes, exchange: str, routing_key: str) -> None:
+        # A body in one piece, and not a list of frames, which may be tiny, or empty without end.
+        super().__init__(method[_ADDRESS], b"", properties.NO_FACTS, bytearray())
         self.method = method
         self.exchange = exchange
         self.routing_key = routing_key
         self.copies: tuple[str, ...] = ()  # more routing keys
-        self.header: bytes | None = None
-        self.facts = properties.NO_FACTS
-        self.body = bytearray()  # and not a list of frames, which may be tiny, or empty without end
         self.body_bytes = 0
+
+    @property
+    def awaits_header(self) -> bool:
+        return not self.header
 
 
 def publish(channel: "Channel", method: commands.Basic.Publish, raw: bytes) -> None:
@@ -93,39 +113,38 @@ def _require_topics(connection: "Connection", exchange: "Exchange", routing_keys
 
 def header(channel: "Channel", payload: bytes, now: int) -> None:
     content = channel.content
-    if content is None or content.header is not None:
+    if content is None or not content.awaits_header:
         raise UnexpectedFrame("content header without basic.publish before it")
     size = properties.body_size(payload)
     limit = channel.connection.message_bytes_max
     if size > limit:
         raise PreconditionFailed(f"message size {size} is larger than configured max size {limit}")
     content.facts = facts = properties.inspect(payload)
-    content.header = payload
+    content.header = content.whole_header = payload
     if not addressing.is_plain(channel.connection, facts):
-        content.header = _admit(channel, content, payload, now)
+        _admit(channel, content, now)
     content.body_bytes = size
     if not size:
         _complete(channel, content, now)
 
 
-def _admit(channel: "Channel", content: Content, payload: bytes, now: int) -> bytes:
-    """The header to be stored instead of this one, which is not plain; raises PreconditionFailed (406)."""
+def _admit(channel: "Channel", content: Content, now: int) -> None:
+    """Put the header to be stored in the place of one that is not plain; raises PreconditionFailed (406)."""
     facts = content.facts
     addressing.check_user(channel.connection, facts)
     if facts.reply_to_at:
-        payload = addressing.with_reply_address(channel, payload, facts)
-    if facts.may_have_copies:
-        content.copies = addressing.copies(payload, facts)
-        _require_topics(channel.connection, channel.connection.vhost.exchange(content.exchange), content.copies)
-        payload = addressing.without_hidden(payload, facts)
+        content.header = content.whole_header = addressing.with_reply_address(channel, content.header, facts)
     if addressing.lacks_timestamp(channel.connection, facts):
-        payload = addressing.with_timestamp(payload, now)
-    return payload
+        content.header = content.whole_header = addressing.with_timestamp(content.header, now)
+    if facts.may_have_copies:
+        content.copies = carbon_copies.copies(content.header, facts)
+        _require_topics(channel.connection, channel.connection.vhost.exchange(content.exchange), content.copies)
+        content.header = carbon_copies.without_hidden(content.header, facts)
 
 
 def body(channel: "Channel", payload: memoryview, now: int) -> None:
     content = channel.content
-    if content is None or content.header is None:
+    if content is None or content.awaits_header:
         raise UnexpectedFrame("content body without content header before it")
     content.body += payload
     if len(content.body) > content.body_bytes:
@@ -148,17 +167,13 @@ def _complete(channel: "Channel", content: Content, now: int) -> None:
 def find_route(channel: "Channel", content: Content) -> tuple[Route, bool]:
     """Where the message leads now, and whether every message with this method does, whatever its properties say."""
     vhost = channel.connection.vhost
-    payload, facts = content.header or b"", content.facts
     exchange = vhost.exchange(content.exchange)
     queues, by_key = vhost.route(
-        exchange,
-        content.routing_key,
-        lambda: properties.headers(payload, facts),
-        content.copies,
-        lambda: properties.identities(payload),
+        exchange, content.routing_key, content.headers, content.copies, content.identities, content.is_held
     )
-    route = Route(channel, content.method, queues, vhost.revision)
-    return route, by_key and not content.copies and not route.is_immediate
+    route = Route(channel, content, queues, vhost.revision, exchange.deduplication)
+    is_plain = not (content.copies or route.is_immediate) and route.deduplication is None
+    return route, by_key and is_plain
 
 
 def store(route: Route, content: Content, now: int) -> bool:
@@ -166,21 +181,35 @@ def store(route: Route, content: Content, now: int) -> bool:
 
     False when one of the queues is full and refused it.
     """
-    channel, facts = route.channel, content.facts
+    channel = route.channel
     channel.connection.turn.published += 1
-    queues = [queue for queue in route.queues if _takes_at_once(queue)] if route.is_immediate else route.queues
-    is_refused = False
-    if queues:
-        is_refused = not _append(queues, route.address, content, now)
-    elif route.is_mandatory and not route.queues:
-        _return(channel, ReplyCode.NO_ROUTE, route.address, content)
-    elif route.is_immediate:
-        _return(channel, ReplyCode.NO_CONSUMERS, route.address, content)
-    if channel.confirms is not None and is_refused:
+    # What the exchange remembers leads nowhere, and is not returned: it is where it belongs already.
+    is_known = route.deduplication is not None and route.deduplication.is_duplicate(content.fields, now)
+    is_taken = is_known or _pass_on(route, content, now)
+    if channel.confirms is not None and not is_taken:
         channel.confirms.refused()
     elif channel.confirms is not None:
-        channel.confirms.published(1, awaits_disk=facts.is_persistent and route.has_durable)
-    return not is_refused
+        channel.confirms.published(1, awaits_disk=content.facts.is_persistent and route.has_durable)
+    return is_taken
+
+
+def _pass_on(route: Route, content: Content, now: int) -> bool:
+    """False when one of the queues refused it."""
+    channel = route.channel
+    queues = [queue for queue in route.queues if _takes_at_once(queue)] if route.is_immediate else route.queues
+    is_held = bool(content.held_at)
+    if route.is_mandatory and not (route.queues or is_held):
+        _return(channel, ReplyCode.NO_ROUTE, route.address, content)
+        return True
+    if route.is_immediate and not (queues or is_held):
+        _return(channel, ReplyCode.NO_CONSUMERS, route.address, content)
+        return True
+    if is_held:
+        channel.connection.vhost.hold(content, now)
+    is_taken = content.offer(queues, now)
+    if is_taken and route.deduplication is not None:
+        route.deduplication.remember(content.fields, now)
+    return is_taken
 
 
 def _takes_at_once(queue: Queue) -> bool:
@@ -191,28 +220,6 @@ def _takes_at_once(queue: Queue) -> bool:
 def _return(channel: "Channel", code: ReplyCode, address: bytes, content: Content) -> None:
     connection = channel.connection
     connection.write(
-        returned(channel.number, code, code.name.encode(), address, content.header or b"")
+        returned(channel.number, code, code.name.encode(), address, content.header)
         + body_frames(channel.number, content.body, connection.frame_max)
     )
-
-
-def _append(queues: list[Queue], address: bytes, content: Content, now: int) -> bool:
-    """Whether all of them took it; those that do take it whatever others say."""
-    header, facts, body = content.header or b"", content.facts, content.body
-    flags = record.flags(is_persistent=facts.is_persistent, expires=facts.expires)
-    taking = [queue for queue in queues if not queue.is_full(now)]
-    if len(body) >= LARGE_BODY_BYTES:
-        head = record.encode_head(now, flags, facts.priority, address, header, len(body))
-        for queue in taking:
-            queue.append_large([head, body], len(head) + len(body), expires=facts.expires)
-    else:
-        whole = record.encode(now, flags, facts.priority, address, header, body)
-        for queue in taking:
-            queue.append(whole, expires=facts.expires)
-    if len(taking) == len(queues):
-        return True
-    refused = record.Record(now, flags, facts.priority, address, header, bytes(body))
-    for queue in queues:
-        if queue not in taking:
-            queue.refuse(refused, now)
-    return False

@@ -115,7 +115,7 @@ class Transaction(Compactable):
 
 
 def _size_bytes(message: Content) -> int:
-    return len(message.header or b"") + len(message.body) + len(message.method) + UNCOMMITTED_MESSAGE_BYTES
+    return len(message.whole_header) + len(message.body) + len(message.method) + UNCOMMITTED_MESSAGE_BYTES
 
 
 def select(channel: Channel, method: commands.Tx.Select) -> "Method":
