@@ -2,10 +2,13 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from typing import Final
 
 from ipc.limits import PASSES_REMEMBERED_MAX
 from ipc.messages.commands import Level
 from ipc.messages.reports import Reclaimed
+
+UNASKED: Final = 0  # the number of passes that the supervisor did not ask for
 
 
 class Pass:
@@ -46,11 +49,19 @@ class Passes:
         self.counts[trigger, level] += 1
         return begun
 
-    def note(self, report: Reclaimed) -> None:
-        """A process reports; it may be late, and its pass forgotten."""
+    def note(self, report: Reclaimed, *, now: float) -> None:
+        """A process reports at `now`, in seconds since 1970; it may be late, and its pass forgotten.
+
+        A report without a number is of a pass that a shard ran by itself, which is a pass of its own here.
+        """
         self.freed_bytes_by_kind.update(report.freed_bytes_by_kind)
         self.slice_seconds_longest = max(self.slice_seconds_longest, report.slice_seconds_longest)
         self.failures += report.failures
+        if report.pass_number == UNASKED:
+            alone = self.begin(UNASKED, report.level, report.trigger, began_at=now - report.seconds)
+            alone.reports.append(report)
+            self.end(alone, seconds=report.seconds, unanswered=())
+            return
         for done in reversed(self._passes):
             if done.number == report.pass_number:
                 done.reports.append(report)

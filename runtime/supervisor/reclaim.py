@@ -86,7 +86,7 @@ class Reclaim:
             self._answered.set()
 
     def _remember(self, report: Reclaimed) -> None:
-        self.passes.note(report)
+        self.passes.note(report, now=time.time())
         _log.info("memory reclaimed", **fields(report))
 
 
