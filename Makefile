@@ -110,6 +110,7 @@ bench: build $(VENV)/.installed-bench ## the matrix beside RabbitMQ, and memory,
 	if [ -z "$(CASES)" ]; then
 	    $(BIN)/python -m bench.standing --write
 	    $(BIN)/python -m bench.footprint --write
+	    $(BIN)/python -m bench.account --write
 	    $(BIN)/python -m bench.allocations --write
 	fi
 

@@ -4,6 +4,7 @@
 DATA/
   format                       "ebbmq data format 1\\n": written once, checked by every start
   lock                         held with flock by the supervisor; its content is the supervisor's pid
+  control.sock                 asks a running broker: `ebbmq status`, `ebbmq memory`
   directory.sqlite             users, permissions, vhosts, placement, policies, limits
   vhosts/NUMBER/               one vhost, whichever shard owns it
     name                       the vhost's name, for people
@@ -34,6 +35,10 @@ class DataDirectory:
     @property
     def lock(self) -> Path:
         return self.root / "lock"
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control.sock"
 
     @property
     def directory(self) -> Path:

@@ -116,6 +116,17 @@ class ExitCode(IntEnum):
     STORE_DAMAGED = 15
     SHARD_UNRECOVERABLE = 16  # a shard kept dying past its restart limit
     KERNEL_FEATURE_MISSING = 17
+    NO_BROKER = 18  # a command asked for one that runs
+    CONTROL_DENIED = 19  # the control socket is somebody else's
+    ANSWER_INCOMPLETE = 20  # at least one shard did not answer
+
+
+class ControlFailed(Exception):
+    """A command cannot ask the broker: one sentence for a person, and the `exit_code` the command ends with."""
+
+    def __init__(self, exit_code: ExitCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
 
 
 class StartRefused(Exception):

@@ -117,6 +117,26 @@ GARBAGE_SECONDS_MIN: Final = 60.0  # between two collections of cycles, which ho
 GARBAGE_BLOCKS_MAX: Final = 100_000  # allocated since the start; with more, a collection takes more than about 10 ms
 FAILURES_LOGGED_MAX: Final = 5  # reasons named in the log of one pass
 PASSES_REMEMBERED_MAX: Final = 100
+VHOSTS_REPORTED_MAX: Final = 20  # those a pass freed most for: a report travels in one packet, and a hundred are kept
+
+# accounts of memory ---------------------------------------------------------------------------------------------------
+ACCOUNT_SLICE_SECONDS_MAX: Final = 0.0005  # nobody is in a hurry, so clients wait less for it than for a pass
+ACCOUNT_KEPT_SECONDS: Final = 1.0  # however many ask, the owners of memory are walked over once in this time
+ACCOUNT_NAMED_MAX: Final = 100  # of vhosts, queues and connections each, those that hold most
+HOLDINGS_PER_PAGE: Final = 64  # named with two names of 255 bytes and a number for each kind, far below a packet
+
+# the control socket ---------------------------------------------------------------------------------------------------
+CONTROL_CLIENTS_MAX: Final = 32
+CONTROL_BACKLOG: Final = 32
+CONTROL_REQUEST_BYTES_MAX: Final = 16 * KIB
+CONTROL_REPLY_BYTES_MAX: Final = 256 * KIB  # of one line; the longest is a page of the largest
+CONTROL_IDLE_SECONDS: Final = 60.0  # without a request
+CONTROL_SEND_SECONDS_MAX: Final = 10.0  # a client that does not take its answer is left
+CONTROL_ANSWER_SECONDS_MAX: Final = 2 * PASS_SECONDS_MAX + 5.0  # a pass that is under way, then the one asked for
+SHARD_ANSWER_SECONDS_MAX: Final = 5.0  # for a question; who is later is missing in the answer
+QUESTIONS_OWED_MAX: Final = (
+    64  # a shard that has so many unanswered is not asked more: its socket is needed for clients
+)
 
 # log ------------------------------------------------------------------------------------------------------------------
 TRACEBACK_FRAMES_MAX: Final = 12  # the innermost ones of an exception in a line of text

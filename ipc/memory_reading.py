@@ -1,4 +1,4 @@
-"""How much memory this process has, as the kernel counts it."""
+"""How much memory a process has, as the kernel counts it."""
 
 import os
 from pathlib import Path
@@ -20,6 +20,14 @@ def read_memory() -> MemoryReading:
         return parse_rollup(ROLLUP.read_bytes())
     except OSError:
         return parse_statm(STATM.read_bytes(), os.sysconf("SC_PAGE_SIZE"))
+
+
+def read_memory_of(pid: int) -> MemoryReading | None:
+    """The same of another process; None when it has ended, or is not ours to look at."""
+    try:
+        return parse_rollup(Path(f"/proc/{pid}/smaps_rollup").read_bytes())
+    except OSError:
+        return None
 
 
 def parse_rollup(content: bytes) -> MemoryReading:

@@ -133,6 +133,29 @@ class Compact(Command, frozen=True):
     trigger: str  # "SIGUSR1", "systemd", "cgroup", "system", "watermark", "memory alarm", …
 
 
+class Question(Command, frozen=True):
+    """Base of what is only asked; every `Answer` to it has the same number."""
+
+    number: int
+
+
+class AskStatus(Question, frozen=True):
+    """Answered by `ShardStatus`."""
+
+
+class AskMemory(Question, frozen=True):
+    """What memory is used for; answered by pages of `Holdings` and then a `MemoryAccount`."""
+
+    vhost: str | None  # only what is for this one
+    top: int  # how many vhosts, queues and connections are named
+
+
+class AskReclaimable(Question, frozen=True):
+    """What a pass of this level would free; answered by `Reclaimable`."""
+
+    level: Level
+
+
 class Drain(Command, frozen=True):
     """Close clients with 320, flush, close the store, answer `Drained` and end, all within `seconds`."""
 
@@ -149,6 +172,9 @@ ShardCommand = (
     | SettingsChanged
     | AlarmsChanged
     | Compact
+    | AskStatus
+    | AskMemory
+    | AskReclaimable
     | Drain
 )
 TemplateCommand = SpawnShard

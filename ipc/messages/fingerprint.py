@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cache
+from typing import Any
 
 import msgspec
 
@@ -11,6 +12,11 @@ from ipc.messages.reports import ShardReport, TemplateReport
 
 @cache
 def fingerprint() -> str:
-    """16 hexadecimal digits that change when any message, field, type or bound does."""
-    schemas, components = msgspec.json.schema_components([ShardCommand, TemplateCommand, ShardReport, TemplateReport])
+    """16 hexadecimal digits that change when any message between our processes, field, type or bound does."""
+    return fingerprint_of(ShardCommand, TemplateCommand, ShardReport, TemplateReport)
+
+
+def fingerprint_of(*messages: Any) -> str:
+    """The same for these messages."""
+    schemas, components = msgspec.json.schema_components(messages)
     return hashlib.sha256(msgspec.json.encode([schemas, components], order="deterministic")).hexdigest()[:16]

@@ -1,5 +1,7 @@
 """What a shard or the template tells the supervisor."""
 
+from typing import Final, Literal, TypeAlias, get_args
+
 from msgspec import Struct
 
 from ipc.messages.commands import Level
@@ -74,7 +76,7 @@ class Reclaimed(Report, frozen=True):
     slice_seconds_longest: float
     steps: int
     freed_bytes_by_kind: dict[str, int]
-    freed_bytes_by_vhost: dict[str, int]
+    freed_bytes_by_vhost: dict[str, int]  # of those that most was freed for
     failures: int
     before: MemoryReading
     after: MemoryReading
@@ -92,5 +94,85 @@ class Drained(Report, frozen=True):
     clients: int
 
 
-ShardReport = Hello | VHostOpened | VHostFailed | VHostClosed | Reclaimed | StorageBlocked | Drained
+class Answer(Report, frozen=True):
+    """Base of what answers a `Question`; more of it follows until `is_last`."""
+
+    number: int
+    shard: int
+    is_last: bool
+
+
+class Unanswered(Answer, frozen=True):
+    """The shard has a defect where it should have answered; its log tells more."""
+
+    reason: str
+
+
+class ShardStatus(Answer, frozen=True):
+    vhosts: int
+    queues: int
+    connections: int
+    seconds: float  # since it was started
+
+
+Sort: TypeAlias = Literal["vhost", "queue", "connection"]
+"""Who is named in an account of memory."""
+SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
+
+
+class Holding(Struct, frozen=True, array_like=True, gc=False):
+    """What one vhost, queue or connection holds; bytes, estimated. Its kinds add up to its size."""
+
+    vhost: str
+    name: str
+    size_bytes: int
+    by_kind: dict[str, int]
+
+
+class MemoryAccount(Answer, frozen=True):
+    """What one shard's memory is used for, all vhosts together or the one that was asked for; after its `Holdings`."""
+
+    reading: MemoryReading  # of the whole process
+    by_kind: dict[str, int]
+    counts: dict[Sort, int]
+    owners: int  # looked at
+    seconds: float  # the walk took, the broker's own work between its slices included
+    seconds_cpu: float  # of them, for the walk
+    slice_seconds_longest: float  # the same of its longest slice
+    age_seconds: float  # an account that was just made for somebody else serves us too
+
+
+class Holdings(Answer, frozen=True):
+    """One page of those who hold most, most first."""
+
+    sort: Sort
+    holdings: tuple[Holding, ...]
+
+
+class Reclaimable(Answer, frozen=True):
+    """What a pass would have freed of collections, caches and pages; nobody knows it of the allocator beforehand."""
+
+    level: Level
+    by_kind: dict[str, int]
+    by_vhost: dict[str, int]
+    failures: int
+    seconds: float
+    slice_seconds_longest: float
+    reading: MemoryReading
+
+
+ShardReport = (
+    Hello
+    | VHostOpened
+    | VHostFailed
+    | VHostClosed
+    | Reclaimed
+    | StorageBlocked
+    | Unanswered
+    | ShardStatus
+    | MemoryAccount
+    | Holdings
+    | Reclaimable
+    | Drained
+)
 TemplateReport = Hello | ShardSpawned | ChildEnded

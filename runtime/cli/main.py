@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from ipc.errors import ExitCode, StartRefused
+from ipc.errors import ControlFailed, ExitCode, StartRefused
 
 COMMAND: Final = "ebbmq"
 VERSION: Final = "runtime.cli.version:version_and_speed"
@@ -15,6 +15,8 @@ VERSION: Final = "runtime.cli.version:version_and_speed"
 # Loaded on demand: a broker at work has no use for the modules of commands that a person types once a month.
 COMMANDS: Final = {
     "serve": "runtime.cli.serve:serve",
+    "status": "runtime.cli.status:status",
+    "memory": "runtime.cli.memory:memory",
     "vhost": "runtime.cli.vhosts:vhost",
     "user": "runtime.cli.users:user",
     "permissions": "runtime.cli.permissions:permissions",
@@ -73,7 +75,7 @@ def main() -> None:
     try:
         ebbmq.main(prog_name=COMMAND, standalone_mode=False)
         code: int = ExitCode.OK
-    except StartRefused as refusal:
+    except (StartRefused, ControlFailed) as refusal:
         click.echo(f"{COMMAND}: {refusal}", err=True)
         code = refusal.exit_code
     except click.ClickException as fault:

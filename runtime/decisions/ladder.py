@@ -79,6 +79,17 @@ class Ladder:
         self._is_running = False
         self._ended = now
 
+    def level(self, now: float, escalate_seconds: float) -> Level | None:
+        """What pressure calls for at the moment: the pass under way, or the last one less what calm has sunk since."""
+        if self._last is None:
+            return None
+        if self._is_running:
+            return self._last.level
+        calm_seconds = now - self._ended
+        if escalate_seconds == 0 or calm_seconds >= (self._last.level + 1) * escalate_seconds:
+            return None
+        return Level(self._last.level - max(0, int(calm_seconds / escalate_seconds) - 1))
+
     def wakes_at(self, settings: CompactionSettings) -> float:
         """When `take()` is worth asking next; infinity while only a reading or a pass's end can change its answer."""
         if self._is_running or self._held is None:

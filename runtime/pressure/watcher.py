@@ -15,14 +15,15 @@ import trio
 from ipc.limits import PASS_SECONDS_MAX, READINGS_PAUSE_SECONDS, SOURCE_REOPEN_SECONDS
 from ipc.messages.commands import Level
 from ipc.settings import Settings
-from runtime.decisions.ladder import Ladder, Pass, Reading
+from runtime.decisions.ladder import Pass, Reading
 from runtime.pressure.chain import Opened, open_best
 from runtime.pressure.footprint import broker_bytes, system_shortage
+from runtime.pressure.gauge import Gauge
 from runtime.pressure.sources import Source, SourceGone, wait_for_any
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("pressure")
 
-Request = Callable[[Level, str], Awaitable[None]]
+Request = Callable[[Level, str], Awaitable[object]]
 Observe = Callable[[Reading], None]
 Watch = Callable[[Observe], Awaitable[None]]
 """Reads memory its own way and calls `observe` when it is short, until cancelled."""
@@ -31,6 +32,7 @@ Watch = Callable[[Observe], Awaitable[None]]
 async def watch(
     settings_source: Callable[[], Settings],
     request: Request,
+    gauge: Gauge,
     *others: Watch,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
@@ -38,7 +40,7 @@ async def watch(
 
     `compaction.pressure_source` is read once; the other settings may change at any time.
     """
-    watcher = _Watcher(settings_source, request)
+    watcher = _Watcher(settings_source, request, gauge)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watcher.climb)
         nursery.start_soon(watcher.measure)
@@ -48,10 +50,11 @@ async def watch(
 
 
 class _Watcher:
-    def __init__(self, settings_source: Callable[[], Settings], request: Request) -> None:
+    def __init__(self, settings_source: Callable[[], Settings], request: Request, gauge: Gauge) -> None:
         self._settings_source = settings_source
         self._request = request
-        self._ladder = Ladder()
+        self._gauge = gauge
+        self._ladder = gauge.ladder
         self._news = trio.Event()
         self._is_polling = False
         self._threads = trio.CapacityLimiter(2)
@@ -99,6 +102,7 @@ class _Watcher:
         while True:
             opened = await trio.to_thread.run_sync(open_best, wanted, environment, limiter=self._threads)
             _log.info("watching memory pressure", source=opened.name, passed_over=opened.reasons)
+            self._gauge.source = opened.name
             self._is_polling = opened.name == "poll"
             if not opened.sources:
                 await trio.sleep_forever()

@@ -10,9 +10,14 @@ from runtime.supervisor.fleet import Fleet
 
 def ready_line(listeners: Sequence[trio.SocketListener], fleet: Fleet, data_directory: Path, *, supervisor: int) -> str:
     """`ebbmq ready: amqp 127.0.0.1:5672 [::1]:5672; shards 0 (pid 12) 1 (pid 13); supervisor pid 10; data /…`"""
-    addresses = " ".join(_address(listener) for listener in listeners)
+    everywhere = " ".join(addresses(listeners))
     shards = " ".join(f"{shard.number} (pid {shard.pid})" for shard in fleet)
-    return f"ebbmq ready: amqp {addresses}; shards {shards}; supervisor pid {supervisor}; data {data_directory}"
+    return f"ebbmq ready: amqp {everywhere}; shards {shards}; supervisor pid {supervisor}; data {data_directory}"
+
+
+def addresses(listeners: Sequence[trio.SocketListener]) -> tuple[str, ...]:
+    """Where clients may come, as `host:port`."""
+    return tuple(map(_address, listeners))
 
 
 def _address(listener: trio.SocketListener) -> str:

@@ -2,7 +2,6 @@
 
 import gc
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -11,12 +10,13 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from ipc.allocator import trim_allocator
-from ipc.limits import PASS_SECONDS_MAX, PASSES_REMEMBERED_MAX
+from ipc.limits import PASS_SECONDS_MAX
 from ipc.link import LinkClosed
 from ipc.memory_reading import read_memory
 from ipc.messages.commands import Compact, Level
 from ipc.messages.reports import Reclaimed
 from runtime.roster import ShardLink
+from runtime.supervisor.passes import Pass, Passes
 
 SUPERVISOR: Final = -1  # the number under which the supervisor reports itself
 
@@ -24,7 +24,7 @@ _log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
 
 
 class Reclaim:
-    """Passes over all processes, and the reports of the last ones."""
+    """Passes over all processes; `passes` tells what they did."""
 
     def __init__(self, links: Callable[[], list[tuple[int, ShardLink]]]) -> None:
         self._links = links
@@ -32,9 +32,9 @@ class Reclaim:
         self._number = 0
         self._awaited: set[int] = set()
         self._answered = trio.Event()
-        self.reports: deque[Reclaimed] = deque(maxlen=PASSES_REMEMBERED_MAX)
+        self.passes = Passes()
 
-    async def request(self, level: Level, trigger: str) -> None:
+    async def request(self, level: Level, trigger: str) -> Pass:
         """Run a pass; returns when every process that lives has reported."""
         async with self._one_pass:
             self._number += 1
@@ -44,18 +44,25 @@ class Reclaim:
                 compaction_level=level.name.lower(),
                 number=self._number,
             )
+            begun = self.passes.begin(self._number, level, trigger, began_at=time.time())
+            began = time.perf_counter()
             links = self._links()
             self._awaited = {shard for shard, _link in links}
             self._answered = trio.Event()
-            with trio.move_on_after(PASS_SECONDS_MAX) as patience:
-                async with trio.open_nursery() as nursery:
-                    for shard, link in links:
-                        nursery.start_soon(self._ask, shard, link, Compact(self._number, level, trigger))
-                    self._remember(await _reclaim_own(self._number, level, trigger))
-                    while self._awaited:
-                        await self._answered.wait()
+            try:
+                with trio.move_on_after(PASS_SECONDS_MAX) as patience:
+                    async with trio.open_nursery() as nursery:
+                        for shard, link in links:
+                            nursery.start_soon(self._ask, shard, link, Compact(self._number, level, trigger))
+                        self._remember(await _reclaim_own(self._number, level, trigger))
+                        while self._awaited:
+                            await self._answered.wait()
+            finally:
+                unanswered = tuple(sorted(self._awaited))
+                self.passes.end(begun, seconds=time.perf_counter() - began, unanswered=unanswered)
             if patience.cancelled_caught:
-                _log.error("compaction pass unanswered", number=self._number, shards=sorted(self._awaited))
+                _log.error("compaction pass unanswered", number=self._number, shards=list(unanswered))
+            return begun
 
     def heard(self, report: Reclaimed) -> None:
         """A shard's answer came."""
@@ -79,7 +86,7 @@ class Reclaim:
             self._answered.set()
 
     def _remember(self, report: Reclaimed) -> None:
-        self.reports.append(report)
+        self.passes.note(report, now=time.time())
         _log.info("memory reclaimed", **fields(report))
 
 

@@ -16,6 +16,7 @@ from ipc.link import Link, LinkClosed, link_pair
 from ipc.messages.commands import Alarms, AlarmsChanged, CloseVHost, Command, Drain, OpenVHost, Start
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import (
+    Answer,
     Drained,
     Hello,
     Reclaimed,
@@ -50,6 +51,7 @@ class Surroundings(Struct, frozen=True):
     template: Template
     alarms: AlarmWatch
     reclaimed: Callable[[Reclaimed], None]
+    answered: Callable[[Answer], None]
     unopened: Callable[[VHostFailed], None]
     lost: Callable[[int], None]
 
@@ -269,6 +271,8 @@ class Shard:
                 self._log.info("vhost closed", vhost=name)
             case Reclaimed():
                 self._around.reclaimed(report)
+            case Answer():
+                self._around.answered(report)
             case StorageBlocked():
                 pass  # the shard has logged it
             case Drained(clients=clients):

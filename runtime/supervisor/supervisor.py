@@ -13,19 +13,25 @@ from structlog.typing import FilteringBoundLogger
 from ipc.errors import ExitCode, StartRefused
 from ipc.log import configure_logging
 from ipc.messages.commands import Level, SettingsChanged
-from ipc.messages.reports import Reclaimed, VHostFailed
+from ipc.messages.reports import Answer, Reclaimed, VHostFailed
 from ipc.settings import Settings
+from ipc.version import VERSION
 from runtime.auth.directory import Directory
+from runtime.control import place
+from runtime.control.server import ControlServer
 from runtime.decisions.reload import reload
 from runtime.pressure.alarms import AlarmWatch
+from runtime.pressure.gauge import Gauge
 from runtime.pressure.watcher import watch
 from runtime.roster import Roster
 from runtime.router.router import open_listeners, serve
+from runtime.supervisor.controls import Controls, State
 from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.descriptors import DESCRIPTORS_LOW, raise_limit
 from runtime.supervisor.fleet import Fleet, restarts
+from runtime.supervisor.inquiries import Inquiries
 from runtime.supervisor.readiness import Readiness
-from runtime.supervisor.ready_line import ready_line
+from runtime.supervisor.ready_line import addresses, ready_line
 from runtime.supervisor.reclaim import Reclaim
 from runtime.supervisor.shard import Surroundings
 from runtime.supervisor.template import SUPERVISORS_SIGNALS, Template
@@ -56,7 +62,7 @@ class Supervisor:
         """`say` is given the line that tells whoever started us that clients may come."""
         self._source = source
         self._settings = settings
-        self._root = lock.paths.root
+        self._paths = lock.paths
         self._directory = directory
         self._say = say
         self._readiness = Readiness(os.environ)
@@ -72,11 +78,14 @@ class Supervisor:
             template=self._template,
             alarms=self._alarms,
             reclaimed=self._note_reclaimed,
+            answered=self._note_answered,
             unopened=self._note_unopened,
             lost=self._note_lost,
         )
         self._fleet = Fleet(settings.main, around, self._refuse)
         self._reclaim = Reclaim(self._fleet.links)
+        self._inquiries = Inquiries(self._fleet.links, settings.main.shards)
+        self._gauge = Gauge()
         self._refusal: StartRefused | None = None
         self._is_ready = False
         self._starting = trio.CancelScope()
@@ -105,8 +114,10 @@ class Supervisor:
         except StartRefused as refusal:
             self._refuse(refusal)
         except OSError as fault:
-            self._refuse(StartRefused(ExitCode.DATA_DIRECTORY_UNUSABLE, f"data directory {self._root}: {fault}"))
+            root = self._paths.root
+            self._refuse(StartRefused(ExitCode.DATA_DIRECTORY_UNUSABLE, f"data directory {root}: {fault}"))
         async with trio.open_nursery() as services:
+            services.start_soon(self._answer_controls, listeners)
             with self._starting:
                 await self._start(services, listeners)
             await self._stop.wait()
@@ -125,10 +136,10 @@ class Supervisor:
         await self._roster.settled()
         await self._alarms.look()  # whatever is short already, no client may add to
         await services.start(self._accept, listeners)
-        services.start_soon(watch, lambda: self._settings, self._reclaim.request, self._alarms.run)
+        services.start_soon(watch, lambda: self._settings, self._reclaim.request, self._gauge, self._alarms.run)
         services.start_soon(self._reload_on_signal)
         self._is_ready = True
-        line = ready_line(listeners, self._fleet, self._root, supervisor=os.getpid())
+        line = ready_line(listeners, self._fleet, self._paths.root, supervisor=os.getpid())
         self._say(line)
         self._readiness.ready(line)
 
@@ -157,6 +168,37 @@ class Supervisor:
     ) -> None:
         with self._accepting:
             await serve(listeners, self._roster, self._directory, lambda: self._settings, task_status=task_status)
+
+    async def _answer_controls(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """From before the first shard is there until the last one has drained, so that one can look how it goes."""
+        controls = Controls(
+            version=VERSION,
+            root=self._paths.root,
+            born=trio.current_time(),
+            settings=lambda: self._settings,
+            state=self._state,
+            addresses=lambda: addresses(listeners),
+            fleet=self._fleet,
+            template=self._template,
+            reclaim=self._reclaim,
+            inquiries=self._inquiries,
+            gauge=self._gauge,
+        )
+        try:
+            end = place.listen(self._paths)
+        except OSError as fault:
+            # Some file systems have no sockets. Clients do not need it.
+            _log.error("no control socket", path=str(self._paths.control), reason=str(fault))
+            return
+        try:
+            await ControlServer(controls.hello(), controls.answer).serve(end)
+        finally:
+            place.remove(self._paths)
+
+    def _state(self) -> State:
+        if self._stop.is_set():
+            return "draining"
+        return "ready" if self._is_ready else "starting"
 
     async def _compact_on_signal(self) -> None:
         """One pass answers all signals that came before it."""
@@ -226,8 +268,12 @@ class Supervisor:
     def _note_reclaimed(self, report: Reclaimed) -> None:
         self._reclaim.heard(report)
 
+    def _note_answered(self, answer: Answer) -> None:
+        self._inquiries.heard(answer)
+
     def _note_lost(self, shard: int) -> None:
         self._reclaim.lost(shard)
+        self._inquiries.lost(shard)
 
     def _note_unopened(self, report: VHostFailed) -> None:
         """At the start somebody is there to be told; later the other vhosts' clients matter more."""

@@ -9,7 +9,16 @@ from collections.abc import Generator, Iterator
 from msgspec import structs
 
 from ipc.messages.commands import Level
-from shards.compaction.compactable import LOOKED, SEGMENT_PAGES, Compactable, Failed, Freed, ShrinkPolicy, Step
+from shards.compaction.compactable import (
+    LOOKED,
+    SEGMENT_PAGES,
+    Compactable,
+    Failed,
+    Freed,
+    Offload,
+    ShrinkPolicy,
+    Step,
+)
 
 Label = str
 
@@ -18,7 +27,7 @@ def cascade(root: Compactable, level: Level, policy: ShrinkPolicy) -> Generator[
     """Every step of one pass, with the label it is counted for: the topmost non-empty `compaction_label` above it.
 
     Every owner yields at least once. File pages that owners release are taken off `policy.release_bytes_max` for those
-    that come after them.
+    that come after them. When the policy is dry nothing is changed, and the steps say what they would have freed.
     """
     branches: list[tuple[Label, list[Compactable]]] = [("", [root])]
     while branches:
@@ -31,6 +40,8 @@ def cascade(root: Compactable, level: Level, policy: ShrinkPolicy) -> Generator[
         for step in _shrink(owner, level, policy):
             if isinstance(step, Freed) and step.kind == SEGMENT_PAGES:
                 policy = _less(policy, step.size_bytes)
+            if policy.is_dry and isinstance(step, Offload):
+                step = LOOKED
             yield label, step
         try:
             branches.append((label, _children(owner)))

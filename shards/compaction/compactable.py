@@ -7,10 +7,12 @@ A pass runs between the turns of an event loop, one step at a time. Two rules fo
   a pass replaces it by a smaller copy (measured: clearing and refilling in place instead cuts running loops short).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from ipc.messages.commands import Level
+from ipc.messages.reports import Sort
 from shards.compaction.shrink import ShrinkPolicy, shed_attribute, shrink_attribute, shrink_nested
 from shards.compaction.steps import LOOKED, SEGMENT_PAGES, Failed, Freed, Offload, Step
 
@@ -40,15 +42,24 @@ class Compactable:
     CACHES: ClassVar[tuple[str, ...]] = ()
     """Attributes that hold a dict or set which costs only time to fill again: emptied at CRITICAL."""
 
+    KIND: ClassVar[str] = ""
+    """What the memory of this owner is for, in the account; empty: the name of its class."""
+    KINDS: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """The same for declared attributes that are for something else."""
+    SORT: ClassVar[Sort | None] = None
+    """Whether the account names this owner, by its `name`, with everything below it; None: whoever is above it."""
+
     _declared_caches: ClassVar[tuple[str, ...]] = ()
     _declared_collections: ClassVar[tuple[str, ...]] = ()
     _declared_nested: ClassVar[tuple[str, ...]] = ()
+    _declared_kinds: ClassVar[Mapping[str, str]] = KINDS
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         cls._declared_caches = _declared(cls, "CACHES")
         cls._declared_collections = _declared(cls, "COLLECTIONS")
         cls._declared_nested = _declared(cls, "NESTED")
+        cls._declared_kinds = {**cls._declared_kinds, **vars(cls).get("KINDS", {})}
 
     @property
     def compaction_label(self) -> str:
@@ -59,16 +70,24 @@ class Compactable:
         """The owners below this one, at this moment; a view will do, it is copied at once."""
         return ()
 
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        """What is held beside declared collections, such as buffers, as (kind, bytes); asked often, so never a walk."""
+        return ()
+
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
         """Give back what is worth it at this level, in steps well below a millisecond.
 
-        An owner of more than collections extends it: `yield from super().shrink(level, policy)`, then its own steps.
+        An owner of more than collections extends it: `yield from super().shrink(level, policy)`, then its own steps,
+        which change nothing when `policy.is_dry`: they say what they would free. An `Offload` may be yielded all the
+        same; in a dry run nobody carries it out.
         A MemoryError or OSError ends only this owner's part of the pass.
         """
+        caches = self._declared_caches
         if level >= Level.CRITICAL:
-            for name in self._declared_caches:
-                yield shed_attribute(self, name)
-        for name in (*self._declared_collections, *self._declared_caches):
+            for name in caches:
+                yield shed_attribute(self, name, policy)
+            caches = ()
+        for name in (*self._declared_collections, *caches):
             step = shrink_attribute(self, name, level, policy)
             if step is not None:
                 yield step

@@ -7,6 +7,8 @@ where one entry more needs the next larger table (a set of 255 entries, a dict o
 every pass: it costs microseconds and frees what it says.
 
 The copy takes the old one's place in a single assignment, so that whoever runs out of memory before it, loses nothing.
+A dry run makes the same copy, measures it and drops it: so it foretells to the byte what a pass would free, for as long
+as nothing else happens.
 """
 
 import sys
@@ -131,6 +133,7 @@ class ShrinkPolicy(Struct, frozen=True):
     release_bytes_max: int  # of file pages, in what is left of this pass
     cold_before: int  # milliseconds of broker time: what was read since then is not cold
     rules: Rules = RULES
+    is_dry: bool = False  # everything is decided and measured, copies included, and nothing is changed
 
     @classmethod
     def at(cls, settings: CompactionSettings, now: int) -> "ShrinkPolicy":
@@ -153,17 +156,19 @@ Path: TypeAlias = tuple[Any, ...]
 def shrink_attribute(owner: object, name: str, level: Level, policy: ShrinkPolicy) -> Step | None:
     """Rebuild the collection in `owner.name` if that is worth it; None when it is not, or when there is none."""
     fresh, step = _rebuilt(getattr(owner, name, None), level, policy)
-    if fresh is not None:
+    if fresh is not None and not policy.is_dry:
         setattr(owner, name, fresh)
     return step
 
 
-def shed_attribute(owner: object, name: str) -> Step:
+def shed_attribute(owner: object, name: str, policy: ShrinkPolicy) -> Step:
     """Put an empty collection in the place of the cache in `owner.name`."""
     cache = getattr(owner, name)
-    size_bytes = sys.getsizeof(cache)
-    setattr(owner, name, type(cache)())
-    return Freed("cache", size_bytes - sys.getsizeof(getattr(owner, name)))
+    empty = type(cache)()
+    freed = sys.getsizeof(cache) - sys.getsizeof(empty)
+    if not policy.is_dry:
+        setattr(owner, name, empty)
+    return Freed("cache", freed)
 
 
 def shrink_nested(owner: object, name: str, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
@@ -200,7 +205,7 @@ def _shrink_value(owner: object, path: Path, key: Any, level: Level, policy: Shr
     if not isinstance(outer, dict):
         return None
     fresh, step = _rebuilt(outer.get(key), level, policy)
-    if fresh is not None:
+    if fresh is not None and not policy.is_dry:
         outer[key] = fresh
     return step
 

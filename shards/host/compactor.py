@@ -25,10 +25,11 @@ from ipc.limits import (
     GARBAGE_SECONDS_MIN,
     SLICE_SECONDS_MAX,
     STEPS_PER_CLOCK_CHECK,
+    VHOSTS_REPORTED_MAX,
 )
 from ipc.memory_reading import read_memory
-from ipc.messages.commands import Compact, Level
-from ipc.messages.reports import MemoryReading, Reclaimed
+from ipc.messages.commands import AskReclaimable, Compact, Level
+from ipc.messages.reports import MemoryReading, Reclaimable, Reclaimed
 from ipc.settings import CompactionSettings
 from shards.compaction.cascade import Label, cascade
 from shards.compaction.compactable import Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
@@ -66,6 +67,25 @@ class Compactor:
             self._running = None
             running.ended.set()
 
+    async def estimate(self, question: AskReclaimable, settings: CompactionSettings, *, now: int) -> Reclaimable:
+        """What a pass of this level would free now, by a dry one; what `run_pass` does meanwhile is not waited for."""
+        began = self._clock()
+        tally = _Tally()
+        policy = structs.replace(ShrinkPolicy.at(settings, now), is_dry=True)
+        await self._shrink(question.level, policy, tally)
+        return Reclaimable(
+            question.number,
+            self._shard,
+            is_last=True,
+            level=question.level,
+            by_kind=dict(tally.freed_bytes_by_kind),
+            by_vhost=dict(tally.freed_bytes_by_label.most_common(VHOSTS_REPORTED_MAX)),
+            failures=tally.failures,
+            seconds=self._clock() - began,
+            slice_seconds_longest=tally.slice_seconds_longest,
+            reading=await _memory(),
+        )
+
     async def _run(self, command: Compact, policy: ShrinkPolicy) -> Reclaimed:
         began = self._clock()
         tally = _Tally()
@@ -86,7 +106,7 @@ class Compactor:
             slice_seconds_longest=tally.slice_seconds_longest,
             steps=tally.steps,
             freed_bytes_by_kind=dict(tally.freed_bytes_by_kind),
-            freed_bytes_by_vhost=dict(tally.freed_bytes_by_label),
+            freed_bytes_by_vhost=dict(tally.freed_bytes_by_label.most_common(VHOSTS_REPORTED_MAX)),
             failures=tally.failures,
             before=before,
             after=after,

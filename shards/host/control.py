@@ -21,10 +21,12 @@ from ipc.messages.commands import (
     Drain,
     OpenVHost,
     PermissionsChanged,
+    Question,
     RulesChanged,
     SettingsChanged,
 )
 from ipc.messages.reports import VHostClosed, VHostFailed, VHostOpened
+from shards.host.answering import QUESTIONS
 from shards.protocols.amqp.connection import Connection
 
 if TYPE_CHECKING:
@@ -140,6 +142,10 @@ async def _compact(shard: "Shard", command: Compact, descriptors: list[int]) -> 
     shard.compact(command)
 
 
+async def _answer(shard: "Shard", question: Question, descriptors: list[int]) -> None:
+    shard.answer(question)
+
+
 _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitable[None]]]] = {
     OpenVHost: _open_vhost,
     CloseVHost: _close_vhost,
@@ -149,4 +155,5 @@ _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitab
     SettingsChanged: _change_settings,
     AlarmsChanged: _change_alarms,
     Compact: _compact,
+    **dict.fromkeys(QUESTIONS, _answer),
 }

@@ -15,6 +15,8 @@ _LOOK_SECONDS: Final = 0.25  # a heartbeat of one second is due every half, and 
 class Deadlines(Compactable):
     """Which peer is to be ticked when; a peer has one deadline at most, and takes it along."""
 
+    KIND = "timers"
+
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._agenda: Agenda[Peer] = Agenda()

@@ -40,12 +40,14 @@ from shards.model.turn import Sender, Turn
 from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, Connection, ConnectionState
 
 _FRAME_MAX_FIRST: Final = 128 * 1024
+_PEER_BYTES: Final = 400  # of a peer, its socket object and its keys (measured)
 
 
 class Pump(Compactable):
     """Owns the clients' sockets; its deadlines are ticked by a task of their own."""
 
     COLLECTIONS = ("_draining", "_held", "_peers", "_senders")
+    KIND = "sockets"
 
     def __init__(
         self,
@@ -83,6 +85,9 @@ class Pump(Compactable):
     def children(self) -> Iterable[Compactable]:
         return (self._deadlines,)
 
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        return (("receive buffer", len(self._buffer)), (self.KIND, _PEER_BYTES * len(self._peers)))
+
     async def departure(self) -> None:
         """Returns when the next client has gone."""
         await self._departed.wait()
@@ -93,6 +98,10 @@ class Pump(Compactable):
     @property
     def connections(self) -> list[Connection]:
         return [peer.connection for peer in self._peers.values()]
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._peers)
 
     @property
     def held_count(self) -> int:

@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Iterable, Sequence
 
 import structlog
@@ -19,15 +20,18 @@ import trio
 from ipc.allocator import keep_large_blocks
 from ipc.data_directory import DataDirectory
 from ipc.errors import ConnectionRefusal, ExitCode
+from ipc.limits import ACCOUNT_KEPT_SECONDS
 from ipc.link import Link, LinkClosed
 from ipc.log import configure_logging
-from ipc.messages.commands import Alarms, Compact, ShardCommand, Start
+from ipc.messages.commands import Alarms, Compact, Question, ShardCommand, Start
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import Drained, Hello, StorageBlocked
 from ipc.reactor import Reactor
 from ipc.settings import Settings
 from shards.compaction.compactable import Compactable
+from shards.host.accountant import Accountant
 from shards.host.alarm import Alarm
+from shards.host.answering import answers
 from shards.host.bell import Bell
 from shards.host.checkpointer import Checkpointer
 from shards.host.clock import BrokerClock
@@ -63,6 +67,8 @@ class Shard(Compactable):
         self.deadlines = Deadlines(self.clock)
         self.alarm = Alarm(self.turn.agenda, self.bell, self.clock)
         self.compactor = Compactor(self, shard=number)
+        self.accountant = Accountant(self)
+        self.started_at = time.monotonic()
         reactor = Reactor(spin_seconds=settings.pump.spin_microseconds / 1e6)
         reactor.heed(link.fileno())
         self.pump = Pump(
@@ -102,6 +108,18 @@ class Shard(Compactable):
         self.bell.ring()
         with contextlib.suppress(LinkClosed):
             await self.link.send(reclaimed)
+
+    def answer(self, question: Question) -> None:
+        """Answer beside everything else."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._answer, question)
+
+    async def _answer(self, question: Question) -> None:
+        with contextlib.suppress(LinkClosed):
+            for answer in await answers(self, question):
+                await self.link.send(answer)
+        await trio.sleep(2 * ACCOUNT_KEPT_SECONDS)
+        self.accountant.forget()
 
     def change_settings(self, settings: Settings) -> None:
         self.settings = settings

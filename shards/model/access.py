@@ -15,6 +15,7 @@ class Access(Compactable):
     """Checks `configure`, `write` and `read` on resource names; an empty expression denies (as RabbitMQ's does)."""
 
     CACHES = ("_answers", "_topic_answers")
+    KIND = "permissions"
 
     def __init__(self, user: str, vhost: str, permissions: Permissions) -> None:
         self.user = user

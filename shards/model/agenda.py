@@ -23,6 +23,7 @@ class Agenda(Compactable, Generic[Item]):
 
     __slots__ = ("_bucket_ms", "_buckets", "_order")
     NESTED = ("_buckets",)
+    KIND = "timers"
 
     def __init__(self, bucket_ms: int = BUCKET_MS) -> None:
         self._bucket_ms = bucket_ms

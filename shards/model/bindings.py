@@ -1,6 +1,7 @@
 """A binding leads messages from an exchange to a queue or to another exchange."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, Union
 
 import msgspec
 
@@ -15,6 +16,7 @@ Arguments: TypeAlias = dict[str, Any]
 
 Destination: TypeAlias = Union["Queue", "Exchange"]
 BindingKey: TypeAlias = tuple[int, str, bytes]
+BINDING_BYTES: Final = 280  # of a binding, its key and its routing key, without arguments (measured)
 
 
 def arguments_key(arguments: Arguments) -> bytes:
@@ -27,6 +29,7 @@ class Bindable(Compactable):
 
     __slots__ = ("_inbound",)
     COLLECTIONS: ClassVar[tuple[str, ...]] = ("_inbound",)
+    KINDS: ClassVar[Mapping[str, str]] = {"_inbound": "bindings"}
 
     def __init__(self) -> None:
         self._inbound: dict[Binding, None] | None = None

@@ -26,6 +26,7 @@ class Deduplication(Compactable):
 
     __slots__ = ("_header", "_seen", "_size_max", "_ttl", "deduplicated_count")
     COLLECTIONS = ("_seen",)
+    KIND = "deduplication"
 
     def __init__(self, terms: Terms) -> None:
         self._header = terms.deduplication_header

@@ -74,6 +74,7 @@ class Rulebook(Compactable):
 
     __slots__ = ("_operator_policies", "_policies", "_rulings", "rules")
     CACHES = ("_rulings",)
+    KIND = "policies"
 
     def __init__(self, rules: Rules = NO_RULES) -> None:
         self.rules = rules

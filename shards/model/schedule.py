@@ -23,6 +23,7 @@ class Chunk(Compactable):
 
     __slots__ = ("dues", "positions")
     COLLECTIONS = ("dues", "positions")
+    KIND = "delayed messages"
 
     def __init__(self, dues: "array[int]", positions: "array[int]") -> None:
         self.dues = dues
@@ -34,6 +35,7 @@ class Schedule(Compactable):
 
     __slots__ = ("_chunks", "_gone", "_lasts")
     COLLECTIONS = ("_lasts",)
+    KIND = "delayed messages"
 
     def __init__(self) -> None:
         self._chunks: list[Chunk] = []

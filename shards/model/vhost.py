@@ -56,6 +56,7 @@ class VHost(Compactable):
     """All state of one virtual host. Look-ups named `find_…` return None, the others raise NotFound (404)."""
 
     COLLECTIONS = ("_exchanges", "_queues", "_replies", "connections")
+    SORT = "vhost"
 
     def __init__(
         self,
@@ -121,6 +122,10 @@ class VHost(Compactable):
 
     def find_exchange(self, name: str) -> Exchange | None:
         return self._exchanges.get(name)
+
+    @property
+    def queue_count(self) -> int:
+        return len(self._queues)
 
     def queues(self) -> Iterator[Queue]:
         return iter(tuple(self._queues.values()))

@@ -44,6 +44,7 @@ class WaitingRoom(Compactable):
         "is_awake",
         "name",
     )
+    KIND = "delayed messages"
 
     def __init__(self, name: str, turn: Turn, store: WaitingStore, release: Release, *, is_durable: bool) -> None:
         """`name` says in the log whose it is; what is in the store already waited before the last start."""

@@ -43,6 +43,7 @@ class Settled(Compactable):
 
     __slots__ = ("_noted", "offsets", "ranges", "returns")
     COLLECTIONS = ("offsets", "ranges", "returns")
+    KIND = "unlogged acknowledgements"
 
     def __init__(self) -> None:
         self.offsets = array("I")

@@ -21,6 +21,11 @@ class BodyMap:
             self._source = source
             self._start = start
 
+    @property
+    def copied_bytes(self) -> int:
+        """Of memory; what is mapped is the kernel's."""
+        return len(self._source) if isinstance(self._source, bytes) else 0
+
     def piece(self, at: int, count: int) -> bytes:
         """A copy of `count` bytes from `at`."""
         start = self._start + at

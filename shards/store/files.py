@@ -153,6 +153,7 @@ class DiskFiles(Compactable):
         "_unsynced_directories",
     )
     COLLECTIONS = ("_descriptors", "_maps", "_unsynced", "_unsynced_directories")
+    KIND = "open files"
 
     def __init__(self, descriptors_open_max: int, maps_open_max: int = MAPS_OPEN_MAX) -> None:
         self._descriptors_open_max = descriptors_open_max

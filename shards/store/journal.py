@@ -26,7 +26,7 @@ import errno
 import sys
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
@@ -89,6 +89,7 @@ class Journal(Compactable):
         "appointment",
     )
     COLLECTIONS = ("_covered", "_unsynced")
+    KIND = "journal"
 
     def __init__(self, files: Files, directory: str) -> None:
         """A new journal: what the directory held was replayed before. Makes no file before something is written."""
@@ -279,6 +280,9 @@ class Journal(Compactable):
         self._closed.clear()
         self._spare.clear()
         self._unsynced = {}
+
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        return (("journal", sys.getsizeof(self._batch)),)
 
     def numbers(self) -> Iterator[int]:
         """Of its files that are not covered, for tests and tools."""

@@ -35,6 +35,7 @@ class PriorityStore(Compactable):
         "journal",
     )
     COLLECTIONS = ("_levels",)
+    KIND = "stores"
 
     def __init__(
         self,
@@ -222,11 +223,13 @@ class PriorityStore(Compactable):
     # giving memory back -----------------------------------------------------------------------------------------------
 
     def children(self) -> Iterable[Compactable]:
-        return self.levels()
+        return tuple(store for store in self.levels() if not store.is_vacant)
 
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
         """Levels with nothing in them and nothing on disk go."""
         yield from super().shrink(level, policy)
+        if policy.is_dry:
+            return
         for priority in tuple(self._levels):
             store = self._levels.get(priority)
             if store is not None and store.is_vacant:

@@ -65,6 +65,7 @@ class Segment(Compactable):
         "written_at",
     )
     COLLECTIONS = ("deleted", "holes", "returned", "skips", "skips_from")
+    KIND = "segment index"
 
     def __init__(self, directory: str, number: int, salt: int) -> None:
         self.number = number

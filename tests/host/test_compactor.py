@@ -9,8 +9,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from ipc.limits import FAILURES_LOGGED_MAX, GARBAGE_SECONDS_MIN, SLICE_SECONDS_MAX, STEPS_PER_CLOCK_CHECK
-from ipc.messages.commands import Compact, Level
+from ipc.limits import (
+    FAILURES_LOGGED_MAX,
+    GARBAGE_SECONDS_MIN,
+    SLICE_SECONDS_MAX,
+    STEPS_PER_CLOCK_CHECK,
+    VHOSTS_REPORTED_MAX,
+)
+from ipc.messages.commands import AskReclaimable, Compact, Level
 from ipc.messages.reports import Reclaimed
 from ipc.settings import CompactionSettings
 from shards.compaction.compactable import Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
@@ -325,3 +331,38 @@ async def test_cycles_are_collected_where_pages_are_released_and_not_again_for_a
     finally:
         gc.callbacks.remove(heard)
         gc.enable()
+
+
+# dry runs -------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_estimate_adds_up_like_a_report_and_leaves_everything_in_place() -> None:
+    class Owner(Compactable):
+        COLLECTIONS = ("held",)
+
+        def __init__(self) -> None:
+            self.held = dict.fromkeys(range(10_000))
+            while len(self.held) > 10:
+                self.held.popitem()
+
+    owner = Owner()
+    held = owner.held
+    compactor = Compactor(Root(VHost("/", owner)), shard=3)
+
+    foretold = await compactor.estimate(AskReclaimable(7, Level.TRIM), SETTINGS, now=0)
+
+    assert (foretold.number, foretold.shard, foretold.level, foretold.is_last) == (7, 3, Level.TRIM, True)
+    assert owner.held is held
+    reclaimed = await compactor.run_pass(compact(), SETTINGS, now=0)
+    assert reclaimed.freed_bytes_by_kind == foretold.by_kind
+    assert reclaimed.freed_bytes_by_vhost == foretold.by_vhost == {"/": foretold.by_kind["dict"]}
+
+
+async def test_a_report_names_only_the_vhosts_that_most_was_freed_for() -> None:
+    root = Root(*(VHost(f"v{number}", Scripted(Freed("dict", number + 1))) for number in range(300)))
+
+    reclaimed = await run(root)
+
+    assert len(reclaimed.freed_bytes_by_vhost) == VHOSTS_REPORTED_MAX
+    assert reclaimed.freed_bytes_by_vhost["v299"] == 300
+    assert sum(reclaimed.freed_bytes_by_kind.values()) == sum(range(301))

@@ -1,23 +1,28 @@
 """Whatever grows in a loaded shard is reached by a compaction pass: the heap is walked, the declarations compared."""
 
 import socket
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec import structs
 from pamqp import commands
 
 from ipc.data_directory import DataDirectory
 from ipc.link import Link, link_pair
 from ipc.messages.commands import Level, ShardCommand
+from ipc.messages.reports import SORTS
 from ipc.messages.rules import Policy, Rules
 from ipc.settings import CompactionSettings, Settings
+from shards.compaction.accounting import Account
 from shards.compaction.cascade import cascade
-from shards.compaction.compactable import ShrinkPolicy
+from shards.compaction.compactable import Freed, ShrinkPolicy, Step
 from shards.host.shard import Shard
-from tests.compaction.heap_walk import owners, unreached
+from tests.compaction.heap_walk import declared, owners, unreached
 from tests.protocols.conversation import Client, World
 
 OWNERS = {
@@ -27,6 +32,13 @@ OWNERS = {
     *("Chunk", "DelayedMessageExchange", "Schedule", "WaitingRoom"),
 }
 """What a loaded shard must consist of for the walk to have seen it all."""
+
+KINDS = {
+    *("bindings", "channels", "connections", "consumers", "exchanges", "open files", "outbox", "partial input"),
+    *("permissions", "policies", "queues", "receive buffer", "route cache", "segment index", "sockets", "stores"),
+    *("transactions", "turn", "unacknowledged", "unwritten messages", "vhost"),
+}
+"""What the account of a loaded shard must tell apart."""
 
 BOUNDED: tuple[str, ...] = (
     "Binding < dict",  # one field table, bounded by its frame
@@ -164,3 +176,59 @@ def test_a_pass_over_a_loaded_shard_changes_nothing_a_client_can_see(loaded: Loa
     client.replies()
     client.publish("x.topic", "a.0.b", b"after the pass")
     assert client.bodies() == [b"after the pass"]
+
+
+@pytest.mark.parametrize("level", Level)
+def test_a_dry_run_over_a_loaded_shard_foretells_a_pass_and_changes_nothing(loaded: LoadedShard, level: Level) -> None:
+    policy = ShrinkPolicy.at(CompactionSettings(ratio=1.0, floor_bytes=0), loaded.now)
+    dry = structs.replace(policy, is_dry=True)
+    held = [[id(collection) for collection in declared(owner)] for owner in owners(loaded.shard)]
+
+    foretold = freed(cascade(loaded.shard, level, dry))
+
+    assert [[id(collection) for collection in declared(owner)] for owner in owners(loaded.shard)] == held
+    assert freed(cascade(loaded.shard, level, dry)) == foretold
+    assert freed(cascade(loaded.shard, level, policy)) == foretold
+
+
+def freed(steps: Iterator[tuple[str, Step]]) -> dict[tuple[str, str], int]:
+    """Bytes by label and kind."""
+    found: Counter[tuple[str, str]] = Counter()
+    for label, step in steps:
+        if isinstance(step, Freed) and step.size_bytes:
+            found[label, step.kind] += step.size_bytes
+    return found
+
+
+def test_everything_that_a_pass_reaches_is_in_the_account(loaded: LoadedShard) -> None:
+    reached = list(owners(loaded.shard))
+    collections = {
+        id(collection): sys.getsizeof(collection)
+        for owner in reached
+        for collection in declared(owner)
+        if collection is not None
+    }
+
+    account = Account(top=1000)
+    for _ in account.take(loaded.shard):
+        pass
+
+    assert account.owners == len(reached)
+    known = sum(map(sys.getsizeof, reached)) + sum(collections.values())
+    assert known <= sum(account.by_kind.values())
+    named = Counter(type(owner).SORT for owner in reached)
+    assert account.counts == {sort: named[sort] for sort in SORTS}
+    assert all(account.counts.values())
+
+
+def test_the_account_tells_what_is_held_for_what(loaded: LoadedShard) -> None:
+    account = Account(top=1000)
+    for _ in account.take(loaded.shard):
+        pass
+
+    assert {kind for kind, size_bytes in account.by_kind.items() if size_bytes} >= KINDS
+    assert sum(holding.size_bytes for holding in account.largest("queue")) < account.largest("vhost")[0].size_bytes
+    for sort in SORTS:
+        for holding in account.largest(sort):
+            assert holding.size_bytes == sum(holding.by_kind.values())
+    assert {holding.name for holding in account.largest("queue")} >= {f"q{number}" for number in range(5)}

@@ -17,6 +17,9 @@ from pamqp import commands
 from ipc.link import Link, LinkClosed, link_pair
 from ipc.messages.commands import (
     AdoptClient,
+    AskMemory,
+    AskReclaimable,
+    AskStatus,
     CloseVHost,
     Compact,
     Drain,
@@ -34,6 +37,7 @@ from ipc.messages.reports import (
     ChildEnded,
     Drained,
     Hello,
+    Reclaimable,
     Reclaimed,
     ShardReport,
     ShardSpawned,
@@ -231,6 +235,37 @@ async def test_a_pass_is_answered_and_clients_go_on(tmp_path: Path) -> None:
         assert (reclaimed.pass_number, reclaimed.level, reclaimed.trigger) == (7, Level.CRITICAL, "test")
         assert reclaimed.before.rss > 0
         assert reclaimed.steps > 5
+        await client.say(commands.Channel.Open())
+        await client.hear(commands.Channel.OpenOk)
+
+
+async def test_questions_are_answered_and_clients_go_on(tmp_path: Path) -> None:
+    async with template() as forks:
+        shard = await forks.spawn(0)
+        await shard.start(tmp_path, "/", "orders")
+        client = await shard.adopt()
+        await client.hear(commands.Connection.OpenOk)
+
+        await shard.link.send(AskStatus(1))
+        status = await shard.hear()
+        assert (status.number, status.vhosts, status.queues, status.connections) == (1, 2, 0, 1)
+        assert status.is_last
+
+        await shard.link.send(AskMemory(2, vhost=None, top=1))
+        vhosts, connections, account = [await shard.hear() for _ in range(3)]
+        assert [(page.sort, len(page.holdings), page.is_last) for page in (vhosts, connections)] == [
+            ("vhost", 1, False),
+            ("connection", 1, False),
+        ]
+        assert connections.holdings[0].name == "test"
+        assert account.is_last
+        assert account.counts == {"vhost": 2, "queue": 0, "connection": 1}
+        assert 0 < sum(account.by_kind.values()) < account.reading.rss
+
+        await shard.link.send(AskReclaimable(3, Level.CRITICAL))
+        reclaimable = await shard.hear()
+        assert isinstance(reclaimable, Reclaimable)
+        assert (reclaimable.number, reclaimable.level, reclaimable.is_last) == (3, Level.CRITICAL, True)
         await client.say(commands.Channel.Open())
         await client.hear(commands.Channel.OpenOk)
 

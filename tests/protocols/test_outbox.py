@@ -138,3 +138,15 @@ def test_what_waits_behind_a_body_counts_when_it_clogs() -> None:
     box.write(b"x" * 600_000)
 
     assert box.is_clogged
+
+
+def test_what_it_takes_of_memory_includes_a_body_that_lies_in_no_file() -> None:
+    """A body in a file is the kernel's; one of an unwritten tail was copied."""
+    outbox = Outbox(high=1 << 20, low=1 << 18, frame_max=131072)
+    empty = outbox.size_bytes
+
+    outbox.begin_body(1, BodyMap(bytearray(10 << 20), 0, 10 << 20))
+
+    assert outbox.size_bytes > empty + (10 << 20)
+    outbox.discard()
+    assert outbox.size_bytes == empty

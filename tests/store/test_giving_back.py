@@ -4,6 +4,7 @@ from array import array
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from ipc.limits import KIB, MIB
 from ipc.messages.commands import Level
@@ -204,3 +205,35 @@ def test_released_pages_leave_the_process_and_come_back_unharmed(tmp_path: Path)
         pytest.fail(f"only {resident - resident_file_bytes()} bytes left the process")
     assert sum(released(steps)) > 16 * MIB
     assert take(store) == taken
+
+
+# a dry run ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_foretells_what_a_store_gives_back_and_touches_no_file(tmp_path: Path) -> None:
+    files = DiskFiles(64)
+    store = backlog(files, str(tmp_path / "q"))
+    dry = structs.replace(policy(), is_dry=True)
+
+    foretold = released([step for step in store.shrink(Level.RELEASE, dry) if not isinstance(step, Offload)])
+    again = released([step for step in store.shrink(Level.RELEASE, dry) if not isinstance(step, Offload)])
+
+    assert foretold
+    assert again == foretold
+    assert released(shrunk(store, Level.RELEASE)) == foretold
+
+
+def test_a_dry_run_leaves_a_settled_segment_where_it_is() -> None:
+    files = SimulatedFiles()
+    store = MessageStore(files, QUEUE, SETTINGS, durable=True)
+    store.append(record(b"x"))
+    store.flush()
+    store.settle(take(store)[0][0])
+    store.flush()
+    names = files.names()
+
+    steps = list(store.shrink(Level.TRIM, structs.replace(policy(), is_dry=True)))
+
+    assert files.names() == names
+    assert steps == shrunk(store, Level.TRIM)
+    assert files.names() == []

@@ -53,6 +53,9 @@ class DelayedMessageExchange(Exchange):
     def children(self) -> Iterable[Compactable]:
         return (*super().children(), self._rule)
 
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        return ()  # its bindings are the rule's as well, which counts them
+
     def match(self, routing_key: str, headers: Headers) -> Iterable[Destination]:
         return self._rule.match(routing_key, headers)
 

@@ -1,6 +1,7 @@
 """Direct exchange: a message goes wherever its routing key is bound, word for word."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from shards.model.bindings import Binding, Destination
 from shards.model.exchanges.exchange import Exchange, Headers
@@ -11,6 +12,7 @@ class DirectExchange(Exchange):
 
     __slots__ = ("_by_key",)
     NESTED = ("_by_key",)
+    KINDS: ClassVar[Mapping[str, str]] = {"_by_key": "bindings"}
     type = "direct"
 
     def _prepare(self) -> None:

@@ -1,10 +1,10 @@
 """What all exchanges share: a name, flags, bindings, and the question which destinations a message matches."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from shards.compaction.compactable import Compactable
-from shards.model.bindings import Arguments, Bindable, Binding, BindingKey, Destination
+from shards.model.bindings import BINDING_BYTES, Arguments, Bindable, Binding, BindingKey, Destination
 from shards.model.deduplication import Deduplication
 from shards.model.exchanges.arguments import (
     DELAYED_EXCHANGE,
@@ -40,6 +40,8 @@ class Exchange(Bindable):
         "waiting_room",
     )
     COLLECTIONS = ("_bindings",)
+    KIND = "exchanges"
+    KINDS: ClassVar[Mapping[str, str]] = {"_bindings": "bindings"}
     type: ClassVar[str]
 
     def __init__(
@@ -131,6 +133,9 @@ class Exchange(Bindable):
         del self._bindings[binding.key]
         self._remove(binding)
         binding.destination.unbound(binding)
+
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        return (("bindings", BINDING_BYTES * len(self._bindings)),)
 
     def bindings(self) -> Iterable[Binding]:
         return self._bindings.values()

@@ -25,6 +25,7 @@ class HashBuckets(Compactable):
 
     __slots__ = ("_buckets", "_owners")
     COLLECTIONS = ("_buckets",)
+    KIND = "bindings"
     weight_max: ClassVar[int] = HASH_BUCKETS_MAX
 
     def __init__(self) -> None:

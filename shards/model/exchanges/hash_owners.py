@@ -11,6 +11,7 @@ class Owners(Compactable):
 
     __slots__ = ("_bindings", "_number_next", "_numbers", "_released")
     COLLECTIONS = ("_bindings", "_numbers")
+    KIND = "bindings"
 
     def __init__(self) -> None:
         self._bindings: dict[int, Binding] = {}

@@ -31,6 +31,7 @@ class HashRing(Compactable):
 
     __slots__ = ("_gone", "_new", "_owners", "_points")
     COLLECTIONS = ("_gone", "_points")
+    KIND = "bindings"
     weight_max: ClassVar[int] = HASH_RING_WEIGHT_MAX
 
     def __init__(self) -> None:

@@ -12,10 +12,10 @@ A path of the trie is followed as long as the message has its fields, so binding
 apart only from there on, and one that asks for something the message lacks is never looked at.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from ipc.errors import PreconditionFailed
 from shards.compaction.compactable import Compactable
@@ -36,6 +36,7 @@ class HeadersExchange(Exchange):
 
     __slots__ = ("_all", "_any")
     NESTED = ("_any",)
+    KINDS: ClassVar[Mapping[str, str]] = {"_any": "bindings"}
     type = "headers"
 
     def _prepare(self) -> None:

@@ -21,6 +21,7 @@ class TrieNode(Compactable, Generic[Step]):
 
     __slots__ = ("bindings", "steps")
     COLLECTIONS = ("bindings", "steps")
+    KIND = "bindings"
 
     def __init__(self) -> None:
         self.steps: dict[Step, TrieNode[Step]] | None = None

@@ -2,8 +2,8 @@
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Protocol
 
 from ipc.errors import AccessRefused
 from ipc.limits import DELIVERY_RUN_MAX
@@ -72,6 +72,9 @@ class Queue(Bindable):
         "terms",
     )
     COLLECTIONS = ("_consumers", "_waiting")
+    KIND = "queues"
+    KINDS: ClassVar[Mapping[str, str]] = {"_consumers": "consumers", "_waiting": "consumers"}
+    SORT = "queue"
 
     def __init__(
         self,

@@ -1,9 +1,10 @@
 """A channel: its own queue of unacknowledged deliveries, consumers, confirms and content under way."""
 
+import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from ipc.errors import PreconditionFailed
 from shards.compaction.compactable import Compactable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from shards.protocols.amqp.publishing import Content
     from shards.protocols.amqp.transacting import Transaction
 
+_CONSUMER_BYTES: Final = 500  # of a consumer, its framing and its source (measured)
 _SOURCE_MAX: Final = 2**32 - 1  # what the ledger has room for; a client that polls gets there
 
 
@@ -60,6 +62,8 @@ class Channel(Compactable):
         "transaction",
     )
     COLLECTIONS = ("consumers", "sources")
+    KIND = "channels"
+    KINDS: ClassVar[Mapping[str, str]] = {"consumers": "consumers", "sources": "consumers"}
 
     def __init__(self, number: int, connection: "Connection") -> None:
         self.number = number
@@ -82,6 +86,15 @@ class Channel(Compactable):
 
     def children(self) -> Iterable[Compactable]:
         return (self.ledger,) if self.transaction is None else (self.ledger, self.transaction)
+
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        incoming = sys.getsizeof(self.content.body) if self.content is not None else 0
+        confirms = self.confirms.size_bytes if self.confirms is not None else 0
+        return (
+            ("incoming messages", incoming),
+            ("consumers", _CONSUMER_BYTES * len(self.consumers)),
+            ("confirms", confirms),
+        )
 
     def add_source(self, queue: Queue, consumer: "ChannelConsumer | None" = None) -> Source:
         number = self._source_next

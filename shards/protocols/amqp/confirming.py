@@ -5,6 +5,7 @@ for the round that brings it to disk; so acknowledgements always come in order, 
 """
 
 import struct
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -39,6 +40,11 @@ class Confirms:
         self._awaits_disk = False
         self._is_listed = False
         self._pending: list[tuple[int, int]] = []  # (round, up to which publish), one an unfinished round: at most two
+
+    @property
+    def size_bytes(self) -> int:
+        """Of memory."""
+        return sys.getsizeof(self) + sys.getsizeof(self._refused) + sys.getsizeof(self._pending)
 
     def published(self, count: int, *, awaits_disk: bool) -> None:
         """`count` more messages were taken in and routed, if only to nowhere."""

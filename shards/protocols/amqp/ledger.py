@@ -26,6 +26,7 @@ class Ledger(Compactable):
 
     __slots__ = ("_count", "_head", "_marked_at", "_marked_tags", "_positions", "_sources", "_tags", "tag_next")
     COLLECTIONS = ("_marked_at", "_marked_tags", "_tags", "_positions", "_sources")
+    KIND = "unacknowledged"
 
     def __init__(self) -> None:
         self.tag_next = 1

@@ -7,6 +7,7 @@ While a large body is under way nothing else is delivered, so there is never mor
 channel cannot get between its pieces.
 """
 
+import sys
 from typing import Final
 
 from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES
@@ -30,6 +31,16 @@ class Outbox:
         self._body: BodyMap | None = None
         self._body_at = 0
         self._body_channel = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Of memory, with a large body that is under way unless it lies in a file."""
+        size_bytes = sys.getsizeof(self.buffer)
+        if self._behind is not None:
+            size_bytes += sys.getsizeof(self._behind)
+        if self._body is not None:
+            size_bytes += self._body.copied_bytes
+        return size_bytes
 
     @property
     def is_clogged(self) -> bool:

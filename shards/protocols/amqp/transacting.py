@@ -29,6 +29,7 @@ class Transaction(Compactable):
 
     __slots__ = ("_channel", "_messages", "_settlements")
     COLLECTIONS = ("_settlements",)
+    KIND = "transactions"
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

@@ -213,3 +213,35 @@ def test_passes_never_overlap_and_never_follow_each_other_faster_than_the_cool_d
             assert not running
             assert now - ended >= SETTINGS.cool_down_seconds
             running = True
+
+
+# what it says of itself -----------------------------------------------------------------------------------------------
+
+
+def test_the_level_is_that_of_the_pass_under_way_and_sinks_with_calm() -> None:
+    climb = Climb()
+
+    def shown() -> Level | None:
+        return climb.ladder.level(climb.now, SETTINGS.escalate_seconds)
+
+    assert shown() is None
+    climb.observe(Reading("cgroup", floor=Level.RELEASE))
+    assert shown() is None
+    assert climb.take() is not None
+    assert shown() is Level.RELEASE
+    climb.advance(1)
+    climb.ladder.finished(climb.now)
+    levels = []
+    for _ in range(5):
+        levels.append(shown())
+        climb.advance(SETTINGS.escalate_seconds)
+
+    assert levels == [Level.RELEASE, Level.RELEASE, Level.TRIM, None, None]
+
+
+def test_without_escalation_calm_comes_with_the_end_of_a_pass() -> None:
+    climb = Climb()
+    climb.observe()
+    climb.level()
+
+    assert climb.ladder.level(climb.now, 0.0) is None

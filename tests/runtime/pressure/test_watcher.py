@@ -14,6 +14,7 @@ import trio
 from ipc.messages.commands import Level
 from ipc.settings import CompactionSettings, Settings
 from runtime.pressure import watcher
+from runtime.pressure.gauge import Gauge
 from runtime.pressure.watcher import watch
 
 QUICK = CompactionSettings(cool_down_seconds=0.2, escalate_seconds=10.0, poll_seconds=0.1)
@@ -47,7 +48,7 @@ async def watching(
         async with trio.open_nursery() as nursery:
 
             async def run() -> None:
-                await watch(lambda: settings, passes.request, environment=environment)
+                await watch(lambda: settings, passes.request, Gauge(), environment=environment)
 
             nursery.start_soon(run)
             with trio.fail_after(10):

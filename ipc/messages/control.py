@@ -1,0 +1,265 @@
+"""What may be asked of a running broker over its control socket, and what it says: JSON, one object to a line.
+
+```
+broker  {"say":"hello","protocol":1,"fingerprint":…,"asks":["status","memory",…]}
+client  {"ask":"memory","top":10}
+broker  {"say":"largest","sort":"queue","held":[…]}      any number of lines
+        {"say":"shard-memory","shard":0,…}
+        {"say":"end","silent":[]}                        or {"say":"refused","code":…,"text":…}
+```
+Requests are answered one after the other, each with lines of its own up to `end` or `refused`, and no line is longer
+than `CONTROL_REPLY_BYTES_MAX`. Lines and not packets, JSON and not msgpack: it is asked once a second at most, and any
+language, or a person with `socat`, can speak it. Its words are not those between our own processes, which change with
+every version: `protocol` counts up only when a line changes its meaning, and readers skip fields they do not know.
+"""
+
+from typing import Annotated, Final, Literal, TypeAlias, get_args
+
+from msgspec import Meta, Struct
+
+from ipc.limits import ACCOUNT_NAMED_MAX, PASSES_REMEMBERED_MAX
+from ipc.messages.commands import Level
+from ipc.messages.reports import Sort
+
+PROTOCOL: Final = 1
+
+LevelName: TypeAlias = Literal["trim", "release", "critical"]
+LEVELS: Final[dict[LevelName, Level]] = {"trim": Level.TRIM, "release": Level.RELEASE, "critical": Level.CRITICAL}
+LEVEL_NAMES: Final[dict[Level, LevelName]] = {level: name for name, level in LEVELS.items()}
+
+
+def _dashed(name: str) -> str:
+    """`ShardMemory` as it stands in a line: `shard-memory`."""
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
+
+
+# requests -------------------------------------------------------------------------------------------------------------
+
+
+class Request(Struct, frozen=True, forbid_unknown_fields=True, tag_field="ask", tag=_dashed):
+    """Base of everything that may be asked; a field that does not exist is refused, because it was meant to matter."""
+
+
+class Status(Request, frozen=True):
+    """Is it well: a `broker`, and a `shard` for each."""
+
+
+class Memory(Request, frozen=True):
+    """What is memory used for: `largest` of each sort in pages, `shard-memory` and `process-memory`."""
+
+    vhost: str | None = None  # count only what is for this one
+    top: Annotated[int, Meta(ge=0, le=ACCOUNT_NAMED_MAX)] = 10
+
+
+class DryRun(Request, frozen=True):
+    """What would a pass of this level free: a `reclaimable` for each shard."""
+
+    level: LevelName = "trim"
+
+
+class Compact(Request, frozen=True):
+    """Run a pass now; its `pass` and a `reclaimed` for each process."""
+
+    level: LevelName = "release"
+
+
+class Passes(Request, frozen=True):
+    """The last passes, oldest first, each a `pass` and its `reclaimed`."""
+
+    last: Annotated[int, Meta(ge=1, le=PASSES_REMEMBERED_MAX)] = PASSES_REMEMBERED_MAX
+
+
+class Metrics(Request, frozen=True):
+    """Counters since the start, and how short memory is: one `counters`."""
+
+
+ControlRequest: TypeAlias = Status | Memory | DryRun | Compact | Passes | Metrics
+ASKS: Final[tuple[str, ...]] = tuple(_dashed(request.__name__) for request in get_args(ControlRequest))
+
+
+# replies --------------------------------------------------------------------------------------------------------------
+
+
+class Reply(Struct, frozen=True, tag_field="say", tag=_dashed):
+    """Base of every line the broker says."""
+
+
+class Hello(Reply, frozen=True):
+    """The first line of every conversation."""
+
+    protocol: int
+    fingerprint: str  # of all messages: where it is ours, so is every field
+    version: str
+    pid: int
+    asks: tuple[str, ...]
+
+
+class Refused(Reply, frozen=True):
+    """The last line of an answer that could not be given, or of the conversation."""
+
+    code: Literal["bad-request", "too-large", "too-slow", "busy", "failed"]
+    text: str
+
+
+class Silent(Struct, frozen=True):
+    """A shard that is missing in an answer."""
+
+    shard: int
+    reason: str
+
+
+class End(Reply, frozen=True):
+    """The last line of an answer; it is complete when nobody was silent."""
+
+    silent: tuple[Silent, ...] = ()
+
+
+class Reading(Struct, frozen=True):
+    """One process's memory in bytes, as the kernel counts it."""
+
+    rss: int
+    pss: int
+    private: int
+
+
+class Broker(Reply, frozen=True):
+    version: str
+    pid: int
+    data_directory: str
+    state: Literal["starting", "ready", "draining"]
+    seconds: float  # since it was started
+    shards: int
+    addresses: tuple[str, ...]  # where AMQP clients may come
+    pressure_source: str
+    pressure_level: LevelName | None
+
+
+class Shard(Reply, frozen=True):
+    shard: int
+    pid: int | None
+    vhosts: int
+    queues: int
+    connections: int
+    seconds: float
+
+
+class Held(Struct, frozen=True):
+    """What one vhost, queue or connection holds; bytes, estimated."""
+
+    vhost: str
+    name: str
+    size_bytes: int
+    by_kind: dict[str, int]
+
+
+class Largest(Reply, frozen=True):
+    """A page of those of one sort that hold most, most first."""
+
+    sort: Sort
+    held: tuple[Held, ...]
+
+
+class ShardMemory(Reply, frozen=True):
+    """One shard's account; what its process has beyond it, `reading.private` less `by_kind`, is not accounted for."""
+
+    shard: int
+    pid: int | None
+    reading: Reading
+    by_kind: dict[str, int]
+    counts: dict[Sort, int]
+    owners: int
+    seconds: float
+    seconds_cpu: float
+    slice_seconds_longest: float
+    age_seconds: float
+
+
+class ProcessMemory(Reply, frozen=True):
+    """A process that holds no vhost."""
+
+    role: Literal["supervisor", "template"]
+    pid: int
+    reading: Reading
+
+
+class Reclaimable(Reply, frozen=True):
+    shard: int
+    level: LevelName
+    by_kind: dict[str, int]
+    by_vhost: dict[str, int]
+    failures: int
+    seconds: float
+    slice_seconds_longest: float
+    reading: Reading
+
+
+class Pass(Reply, frozen=True):
+    """One pass over all processes; a `reclaimed` of each of them follows."""
+
+    number: int
+    level: LevelName
+    trigger: str
+    began_at: float  # seconds since 1970
+    seconds: float | None  # None: it is not over yet
+    unanswered: tuple[int, ...]  # shards
+
+
+class Reclaimed(Reply, frozen=True):
+    """What one pass gave back in one process."""
+
+    number: int
+    shard: int | None  # None: the supervisor
+    seconds: float
+    slice_seconds_longest: float
+    steps: int
+    by_kind: dict[str, int]
+    by_vhost: dict[str, int]
+    failures: int
+    before: Reading
+    after: Reading
+
+
+class PassCount(Struct, frozen=True):
+    trigger: str
+    level: LevelName
+    count: int
+
+
+class Averages(Struct, frozen=True):
+    """The share of time, in percent, that tasks waited for memory, over the last seconds; and microseconds in all."""
+
+    avg10: float
+    avg60: float
+    avg300: float
+    total: int
+
+
+class Counters(Reply, frozen=True):
+    """Since the supervisor was started."""
+
+    passes: tuple[PassCount, ...]
+    freed_bytes_by_kind: dict[str, int]
+    slice_seconds_longest: float
+    failures: int
+    unanswered: int
+    pressure_source: str
+    pressure_level: LevelName | None  # of the pass that pressure called for last, while it still counts
+    pressure_file: str | None
+    some: Averages | None  # at least one task waited
+    full: Averages | None  # all of them did
+
+
+ControlReply: TypeAlias = (
+    Hello
+    | Refused
+    | End
+    | Broker
+    | Shard
+    | Largest
+    | ShardMemory
+    | ProcessMemory
+    | Reclaimable
+    | Pass
+    | Reclaimed
+    | Counters
+)

@@ -1,0 +1,51 @@
+"""`ebbmq status`: whether a broker runs, and how its shards are."""
+
+import click
+
+from ipc.messages import control
+from runtime.cli.accounts import located
+from runtime.cli.asking import print_json, require_all, running_broker
+from runtime.cli.table import duration, shown, table
+from runtime.control.client import Answered
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print what the broker said, as JSON.")
+@located
+def status(as_json: bool, config: str | None, data_dir: str | None) -> None:
+    """Say how the broker on this data directory is."""
+    with running_broker(config, data_dir) as broker:
+        answered = broker.ask(control.Status())
+    if as_json:
+        print_json(answered)
+    else:
+        show(answered)
+    require_all(answered.end.silent)
+
+
+def show(answered: Answered) -> None:
+    for broker in answered.all(control.Broker):
+        pressure = f"{broker.pressure_level or 'none'}, watched by {broker.pressure_source or 'nobody yet'}"
+        facts = (
+            ("state", broker.state),
+            ("version", broker.version),
+            ("supervisor", f"pid {broker.pid}, up {duration(broker.seconds)}"),
+            ("data", shown(broker.data_directory)),
+            ("amqp", " ".join(broker.addresses)),
+            ("memory pressure", pressure),
+        )
+        width = max(len(name) for name, _fact in facts)
+        for name, fact in facts:
+            click.echo(f"{name.ljust(width)}  {fact}")
+    rows = [
+        (
+            f"shard {shard.shard}",
+            str(shard.pid or "?"),
+            str(shard.vhosts),
+            str(shard.queues),
+            str(shard.connections),
+            duration(shard.seconds),
+        )
+        for shard in answered.all(control.Shard)
+    ]
+    click.echo("\n" + table("lrrrrr", ("process", "pid", "vhosts", "queues", "connections", "up"), rows))

@@ -1,0 +1,247 @@
+"""What the control socket's requests mean, one function each: the table at the end is all that may be asked."""
+
+import heapq
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import trio
+from msgspec import Struct
+
+from ipc.limits import HOLDINGS_PER_PAGE, PASS_SECONDS_MAX
+from ipc.memory_reading import read_memory, read_memory_of
+from ipc.messages import control, reports
+from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus
+from ipc.messages.control import LEVEL_NAMES, LEVELS, LevelName
+from ipc.messages.fingerprint import fingerprint_of
+from ipc.messages.reports import SORTS, Holding, Holdings, MemoryReading
+from ipc.settings import Settings
+from runtime.control.server import Say
+from runtime.pressure.averages import Stall, read_pressure
+from runtime.pressure.gauge import Gauge
+from runtime.supervisor.fleet import Fleet
+from runtime.supervisor.inquiries import Gathered, Inquiries
+from runtime.supervisor.passes import Pass
+from runtime.supervisor.reclaim import SUPERVISOR, Reclaim
+from runtime.supervisor.template import Template
+
+TRIGGER: Final = "control"
+State: TypeAlias = Literal["starting", "ready", "draining"]
+
+
+class Controls(Struct, frozen=True):
+    """The parts of a supervisor that can be asked."""
+
+    version: str
+    root: Path
+    born: float  # by trio's clock
+    settings: Callable[[], Settings]
+    state: Callable[[], State]
+    addresses: Callable[[], tuple[str, ...]]
+    fleet: Fleet
+    template: Template
+    reclaim: Reclaim
+    inquiries: Inquiries
+    gauge: Gauge
+
+    def hello(self) -> control.Hello:
+        messages = fingerprint_of(control.ControlRequest, control.ControlReply)
+        return control.Hello(control.PROTOCOL, messages, self.version, os.getpid(), control.ASKS)
+
+    async def answer(self, request: control.ControlRequest, say: Say) -> None:
+        """Say everything there is to say to a request."""
+        await _ANSWERS[type(request)](self, request, say)
+
+    @property
+    def pressure_level(self) -> LevelName | None:
+        level = self.gauge.level(trio.current_time(), self.settings().compaction)
+        return None if level is None else LEVEL_NAMES[level]
+
+
+async def _status(controls: Controls, _request: control.Status, say: Say) -> None:
+    gathered = await controls.inquiries.ask(AskStatus)
+    await say(
+        control.Broker(
+            version=controls.version,
+            pid=os.getpid(),
+            data_directory=str(controls.root),
+            state=controls.state(),
+            seconds=trio.current_time() - controls.born,
+            shards=len(controls.fleet),
+            addresses=controls.addresses(),
+            pressure_source=controls.gauge.source,
+            pressure_level=controls.pressure_level,
+        )
+    )
+    for answer in _in_order(gathered, reports.ShardStatus):
+        pid = controls.fleet[answer.shard].pid
+        await say(
+            control.Shard(answer.shard, pid, answer.vhosts, answer.queues, answer.connections, round(answer.seconds, 3))
+        )
+    await say(_end(gathered))
+
+
+async def _memory(controls: Controls, request: control.Memory, say: Say) -> None:
+    gathered = await controls.inquiries.ask(lambda number: AskMemory(number, request.vhost, request.top))
+    for page in _largest(gathered, request.top):
+        await say(page)
+    for account in _in_order(gathered, reports.MemoryAccount):
+        await say(_shard_memory(account, controls.fleet[account.shard].pid))
+    await say(control.ProcessMemory("supervisor", os.getpid(), _reading(await trio.to_thread.run_sync(read_memory))))
+    template = controls.template.pid
+    reading = None if template is None else await trio.to_thread.run_sync(read_memory_of, template)
+    if template is not None and reading is not None:
+        await say(control.ProcessMemory("template", template, _reading(reading)))
+    await say(_end(gathered))
+
+
+async def _dry_run(controls: Controls, request: control.DryRun, say: Say) -> None:
+    level = LEVELS[request.level]
+    gathered = await controls.inquiries.ask(lambda number: AskReclaimable(number, level), seconds=PASS_SECONDS_MAX)
+    for answer in _in_order(gathered, reports.Reclaimable):
+        await say(
+            control.Reclaimable(
+                shard=answer.shard,
+                level=LEVEL_NAMES[answer.level],
+                by_kind=answer.by_kind,
+                by_vhost=answer.by_vhost,
+                failures=answer.failures,
+                seconds=answer.seconds,
+                slice_seconds_longest=answer.slice_seconds_longest,
+                reading=_reading(answer.reading),
+            )
+        )
+    await say(_end(gathered))
+
+
+async def _compact(controls: Controls, request: control.Compact, say: Say) -> None:
+    done = await controls.reclaim.request(LEVELS[request.level], TRIGGER)
+    await _say_pass(done, say)
+    reported = {report.shard for report in done.reports}
+    missing = [shard for shard in range(len(controls.fleet)) if shard not in reported]
+    await say(control.End(tuple(control.Silent(shard, "it did not report in time, or ended") for shard in missing)))
+
+
+async def _passes(controls: Controls, request: control.Passes, say: Say) -> None:
+    for done in list(controls.reclaim.passes)[-request.last :]:
+        await _say_pass(done, say)
+    await say(control.End())
+
+
+async def _metrics(controls: Controls, _request: control.Metrics, say: Say) -> None:
+    passes = controls.reclaim.passes
+    pressure = read_pressure(controls.gauge.source)
+    await say(
+        control.Counters(
+            passes=tuple(
+                control.PassCount(trigger, LEVEL_NAMES[level], count)
+                for (trigger, level), count in sorted(passes.counts.items())
+            ),
+            freed_bytes_by_kind=dict(passes.freed_bytes_by_kind),
+            slice_seconds_longest=passes.slice_seconds_longest,
+            failures=passes.failures,
+            unanswered=passes.unanswered,
+            pressure_source=controls.gauge.source,
+            pressure_level=controls.pressure_level,
+            pressure_file=None if pressure is None else pressure.path,
+            some=_averages(None if pressure is None else pressure.some),
+            full=_averages(None if pressure is None else pressure.full),
+        )
+    )
+    await say(control.End())
+
+
+_ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Awaitable[None]]]] = {
+    control.Status: _status,
+    control.Memory: _memory,
+    control.DryRun: _dry_run,
+    control.Compact: _compact,
+    control.Passes: _passes,
+    control.Metrics: _metrics,
+}
+
+
+# from what shards report to what is said ------------------------------------------------------------------------------
+
+
+def _in_order(gathered: Gathered, kind: type[Any]) -> list[Any]:
+    """Answers of one kind, by shard."""
+    found = [answer for answer in gathered.answers if isinstance(answer, kind)]
+    return sorted(found, key=lambda answer: answer.shard)
+
+
+def _end(gathered: Gathered) -> control.End:
+    return control.End(tuple(control.Silent(shard, reason) for shard, reason in sorted(gathered.silent.items())))
+
+
+def _largest(gathered: Gathered, top: int) -> Iterable[control.Largest]:
+    """Pages of the largest of all shards; without those that did not finish, of which nothing else is said either."""
+    pages = [answer for answer in gathered.answers if isinstance(answer, Holdings)]
+    for sort in SORTS:
+        all_held = (
+            holding
+            for page in pages
+            if page.sort == sort and page.shard not in gathered.silent
+            for holding in page.holdings
+        )
+        largest = heapq.nlargest(top, all_held, key=lambda holding: holding.size_bytes)
+        for start in range(0, len(largest), HOLDINGS_PER_PAGE):
+            yield control.Largest(sort, tuple(map(_held, largest[start : start + HOLDINGS_PER_PAGE])))
+
+
+def _held(holding: Holding) -> control.Held:
+    return control.Held(holding.vhost, holding.name, holding.size_bytes, holding.by_kind)
+
+
+def _shard_memory(account: reports.MemoryAccount, pid: int | None) -> control.ShardMemory:
+    return control.ShardMemory(
+        shard=account.shard,
+        pid=pid,
+        reading=_reading(account.reading),
+        by_kind=account.by_kind,
+        counts=account.counts,
+        owners=account.owners,
+        seconds=account.seconds,
+        seconds_cpu=account.seconds_cpu,
+        slice_seconds_longest=account.slice_seconds_longest,
+        age_seconds=account.age_seconds,
+    )
+
+
+async def _say_pass(done: Pass, say: Say) -> None:
+    await say(
+        control.Pass(
+            number=done.number,
+            level=LEVEL_NAMES[done.level],
+            trigger=done.trigger,
+            began_at=done.began_at,
+            seconds=done.seconds,
+            unanswered=done.unanswered,
+        )
+    )
+    for report in sorted(done.reports, key=lambda report: report.shard):
+        await say(_reclaimed(report))
+
+
+def _reclaimed(report: reports.Reclaimed) -> control.Reclaimed:
+    return control.Reclaimed(
+        number=report.pass_number,
+        shard=None if report.shard == SUPERVISOR else report.shard,
+        seconds=report.seconds,
+        slice_seconds_longest=report.slice_seconds_longest,
+        steps=report.steps,
+        by_kind=report.freed_bytes_by_kind,
+        by_vhost=report.freed_bytes_by_vhost,
+        failures=report.failures,
+        before=_reading(report.before),
+        after=_reading(report.after),
+    )
+
+
+def _reading(reading: MemoryReading) -> control.Reading:
+    return control.Reading(reading.rss, reading.pss, reading.private)
+
+
+def _averages(stall: Stall | None) -> control.Averages | None:
+    return None if stall is None else control.Averages(stall.avg10, stall.avg60, stall.avg300, stall.total)
