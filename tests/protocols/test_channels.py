@@ -3,6 +3,7 @@
 import pytest
 from pamqp import commands
 
+from ipc.wire.amqp.methods import Method
 from tests.protocols.conversation import Client, World, content
 
 
@@ -26,11 +27,27 @@ def test_a_channel_opens_and_closes_and_opens_again(client: Client) -> None:
     assert isinstance(client.ask(commands.Channel.Open()), commands.Channel.OpenOk)
 
 
-@pytest.mark.parametrize("number", [0, 2048, 65535])
+@pytest.mark.parametrize("number", [2048, 65535])
 def test_channel_numbers_beyond_what_was_negotiated_are_refused(client: Client, number: int) -> None:
-    client.say(commands.Channel.Open(), number)
+    """RabbitMQ counts channels instead of looking at numbers, and refuses the one too many with the same code."""
+    reply = client.ask(commands.Channel.Open(), number)
+
+    assert reply.reply_code == 530
+    assert reply.reply_text == f"NOT_ALLOWED - channel number {number} is beyond the negotiated channel_max (2047)"
+
+
+@pytest.mark.parametrize("method", [commands.Channel.Open(), channel_close(), commands.Basic.Qos()])
+def test_channel_0_is_the_connections_own(client: Client, method: Method) -> None:
+    client.say(method, 0)
 
     assert client.refusal() == ("connection", 504)
+
+
+@pytest.mark.parametrize("method", [commands.Connection.Close(200, "", 0, 0), commands.Connection.CloseOk()])
+def test_what_is_the_connections_own_is_refused_on_a_channel(client: Client, method: Method) -> None:
+    client.say(method, 1)
+
+    assert client.refusal() == ("connection", 503)
 
 
 def test_the_highest_negotiated_channel_number_is_fine(client: Client) -> None:

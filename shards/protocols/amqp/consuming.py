@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from ipc.errors import NotAllowed, NotImplementedRefusal, PreconditionFailed
-from ipc.wire.amqp import methods
 from shards.model.consumers import Consumer
 from shards.model.queues.queue import Queue
 from shards.protocols.amqp import replying
@@ -143,9 +142,7 @@ class ChannelConsumer(Consumer):
         channel.consumers.pop(self.tag, None)
         self.leave()
         if "consumer_cancel_notify" in channel.connection.capabilities:
-            channel.connection.write(
-                methods.frame(channel.number, commands.Basic.Cancel(consumer_tag=self.tag, nowait=True))
-            )
+            channel.connection.tell(commands.Basic.Cancel(consumer_tag=self.tag, nowait=True), channel.number)
 
 
 def qos(channel: "Channel", method: commands.Basic.Qos) -> "Method":
