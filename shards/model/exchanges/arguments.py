@@ -1,26 +1,13 @@
 """What an exchange may be asked for in its arguments, read and refused in RabbitMQ's words."""
 
-from datetime import datetime
-from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from ipc.errors import PreconditionFailed
 from shards.model.bindings import Arguments
+from shards.model.fields import field_type
 
 ALTERNATE_EXCHANGE: Final = ("alternate-exchange", "x-alternate-exchange")
 """RabbitMQ's name for it and LavinMQ's; the first one that is there counts."""
-
-_FIELD_TYPES: Final[dict[type, str]] = {
-    str: "longstr",
-    bool: "bool",
-    int: "long",
-    float: "double",
-    Decimal: "decimal",
-    datetime: "timestamp",
-    dict: "table",
-    list: "array",
-    type(None): "void",
-}
 
 
 def read_text(arguments: Arguments, name: str, where: str) -> str | None:
@@ -47,8 +34,3 @@ def find_alternate(arguments: Arguments) -> str | None:
     """The same for arguments that were checked before, or stored when nobody did."""
     names = map(arguments.get, ALTERNATE_EXCHANGE)
     return next((name for name in names if isinstance(name, str)), None)
-
-
-def field_type(value: Any) -> str:
-    """What RabbitMQ calls the type of a decoded field; sizes of numbers are lost in decoding."""
-    return _FIELD_TYPES.get(type(value), "binary")
