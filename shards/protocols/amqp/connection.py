@@ -343,10 +343,13 @@ class Connection(Compactable):
         return channel if channel.state is ChannelState.OPEN else None
 
     def _open_channel(self, number: int, method: commands.Channel.Open, now: int) -> None:
-        if number > self.channel_max:
-            raise NotAllowed(f"channel number {number} is beyond the negotiated channel_max ({self.channel_max})")
         if number in self.channels:
             raise ChannelError(f"second 'channel.open' seen on channel {number}")
+        # How many there are and not their numbers, as in RabbitMQ: a client may number them as it likes.
+        if (count := len(self.channels)) >= self.channel_max:
+            raise NotAllowed(
+                f"number of channels opened ({count}) has reached the negotiated channel_max ({self.channel_max})"
+            )
         self.channels[number] = Channel(number, self)
         self.write(methods.frame(number, commands.Channel.OpenOk()))
 
