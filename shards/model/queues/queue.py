@@ -348,6 +348,8 @@ class Queue(Bindable):
         self._turn.wake(self)
 
     def _make_appointment(self, upkeep: Upkeep) -> None:
+        if self.is_deleted:
+            return  # consumers leave a queue after it has gone, and that is no use of it
         due = upkeep.next_expiry(self.store) if self.store is not None else 0
         if self.terms.expires is not None and not self._consumers:
             own = self._used_at + self.terms.expires
