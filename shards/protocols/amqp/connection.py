@@ -538,7 +538,7 @@ def _check_channel(number: int, method: methods.Method) -> None:
 
 def _unopened(number: int) -> ChannelError:
     if number == 0:
-        return ChannelError("unexpected method on channel 0, which is the connection's own")
+        return ChannelError("unexpected frame on channel 0, which is the connection's own")
     return ChannelError(f"expected 'channel.open' on channel {number}")
 
 
