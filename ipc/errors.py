@@ -4,6 +4,11 @@ Reply codes are those of AMQP 0-9-1 (specification §1.2) with RabbitMQ's additi
 """
 
 from enum import IntEnum
+from typing import Final
+
+from ipc.limits import SHORT_STRING_BYTES_MAX
+
+_ELLIPSIS: Final = "..."
 
 
 class ReplyCode(IntEnum):
@@ -30,6 +35,14 @@ class ReplyCode(IntEnum):
     INTERNAL_ERROR = 541
 
 
+def shortened(text: str) -> str:
+    """As much of it as a short string holds; that something is missing is told as RabbitMQ does."""
+    whole = text.encode()
+    if len(whole) <= SHORT_STRING_BYTES_MAX:
+        return text
+    return whole[: SHORT_STRING_BYTES_MAX - len(_ELLIPSIS)].decode(errors="ignore") + _ELLIPSIS
+
+
 class Refusal(Exception):
     """The broker will not do what a client asked; `code` and `text` are what the client is told."""
 
@@ -41,7 +54,7 @@ class Refusal(Exception):
     @property
     def reply_text(self) -> str:
         """What stands in `reply-text`, at most 255 bytes of UTF-8: `NOT_FOUND - no queue 'q' in vhost '/'`."""
-        return str(self).encode()[:255].decode(errors="ignore")
+        return shortened(str(self))
 
 
 class ChannelRefusal(Refusal):

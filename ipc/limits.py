@@ -63,7 +63,7 @@ SPINS_SKIPPED_MAX: Final = 1024  # a spin in vain costs a core; even on a quiet 
 DELIVERY_RUN_MAX: Final = 64  # messages given to one consumer before the next one's turn, when there are several
 
 DROPPED_PER_TURN_MAX: Final = 4096  # expired or too many, before other queues have their turn
-TIME_MS_MAX: Final = 2**32 - 1  # of message-ttl, expires and their like: 49 days, as in RabbitMQ
+TIME_MS_MAX: Final = 3650 * 24 * 3600 * 1000  # of message-ttl, expires and their like: ten years, as in RabbitMQ
 QUORUM_RETURNS_MAX: Final = 20  # of a message in a quorum queue that asks for no limit, as in RabbitMQ 4
 
 # deduplication: one queue or exchange ---------------------------------------------------------------------------------

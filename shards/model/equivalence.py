@@ -1,14 +1,19 @@
 """Whether a second declaration means the same thing as the first, told in RabbitMQ's words when it does not."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ipc.errors import PreconditionFailed, ResourceLocked
 from shards.model.bindings import Arguments
 from shards.model.exchanges.arguments import ALTERNATE_EXCHANGE
+from shards.model.fields import field_type, shown
 
 if TYPE_CHECKING:
     from shards.model.exchanges.exchange import Exchange
     from shards.model.queues.queue import Queue
+
+
+_MEANT: Final = {"x-queue-type": "classic"}
+"""What a queue without an argument is as good as declared with."""
 
 
 def check_exchange(
@@ -53,17 +58,22 @@ def locked(queue: str, vhost: str) -> ResourceLocked:
 
 def _same_arguments(where: str, received: Arguments, current: Arguments) -> None:
     for name in sorted(received.keys() | current.keys()):
-        _same(name, where, received.get(name), current.get(name))
+        meant = _MEANT.get(name)
+        _same(name, where, received.get(name, meant), current.get(name, meant))
 
 
 def _same(name: str, where: str, received: Any, current: Any) -> None:
     if received != current:
+        told = _with_type if received is None or current is None else _quoted
         raise PreconditionFailed(
-            f"inequivalent arg '{name}' for {where}: received {_shown(received)} but current is {_shown(current)}"
+            f"inequivalent arg '{name}' for {where}: received {told(received)} but current is {told(current)}"
         )
 
 
-def _shown(value: Any) -> str:
-    if value is None:
-        return "none"
-    return f"'{str(value).lower() if isinstance(value, bool) else value}'"
+def _quoted(value: Any) -> str:
+    return f"'{value if isinstance(value, str) else shown(value)}'"
+
+
+def _with_type(value: Any) -> str:
+    """Also what type it has, where there is nothing to compare it with."""
+    return "none" if value is None else f"the value {_quoted(value)} of type '{field_type(value)}'"

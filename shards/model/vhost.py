@@ -217,8 +217,10 @@ class VHost(Compactable):
 
     def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
         """A missing one is fine. Raises AccessRefused (403) if predeclared, PreconditionFailed (406) if in use."""
-        if name == "" or name.startswith("amq."):
-            raise AccessRefused(f"operation not permitted on exchange '{name or 'amq.default'}'")
+        if not name:
+            raise AccessRefused("operation not permitted on the default exchange")
+        if name.startswith("amq."):
+            raise AccessRefused(f"deletion of system {self._where(name)} not allowed")
         exchange = self._exchanges.get(name)
         if exchange is None:
             return
@@ -355,6 +357,13 @@ class VHost(Compactable):
     def has_replies(self, name: str) -> bool:
         """Whether somebody waits for direct replies under this name."""
         return name in self._replies
+
+    def add_consumer(self, consumer: Consumer) -> None:
+        """Subscribe; raises AccessRefused (403) when exclusivity forbids it."""
+        queue = consumer.queue
+        if not queue.admits(consumer):
+            raise AccessRefused(f"queue '{queue.name}' in vhost '{self.name}' in exclusive use")
+        queue.add_consumer(consumer)
 
     def remove_consumer(self, consumer: Consumer) -> None:
         """Unsubscribe, and let an abandoned auto-delete queue go."""

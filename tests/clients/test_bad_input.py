@@ -168,7 +168,6 @@ GET_READY = frame.marshal(commands.Basic.Publish(routing_key="nowhere"), 1)
         (502, raw_frame(METHOD, 1, b"\x00")),
         (502, raw_frame(METHOD, 1, b"\x00\x32\x00\x0a\x00\x00\xff")),
         (504, frame.marshal(commands.Queue.Declare(queue="x"), 7)),
-        (504, frame.marshal(commands.Channel.Open(), 2048)),
         (504, frame.marshal(commands.Channel.Open(), 1)),
         (505, content(1, b"no method before it")),
         (505, GET_READY + GET_READY),
@@ -184,7 +183,6 @@ GET_READY = frame.marshal(commands.Basic.Publish(routing_key="nowhere"), 1)
         "method of one byte",
         "string beyond its frame",
         "unknown channel",
-        "channel beyond channel_max",
         "channel opened twice",
         "content without method",
         "method instead of content",
@@ -197,6 +195,17 @@ def test_a_broken_frame_ends_the_connection_with_its_code(raw: Connect, code: in
     client = raw().open().open_channel()
     client.send_bytes(sent)
     client.expect_connection_close(code)
+
+
+def test_one_channel_more_than_was_negotiated_is_refused(raw: Connect) -> None:
+    client = raw()
+    client.start()
+    client.tune(channel_max=1)
+    client.send_bytes(frame.marshal(open_vhost("/"), 0))
+    client.expect(commands.Connection.OpenOk)
+    client.open_channel(65535)
+    client.send(commands.Channel.Open(), 1)
+    client.expect_connection_close(530)
 
 
 def test_more_body_than_announced_is_refused(raw: Connect) -> None:

@@ -212,7 +212,7 @@ def test_who_declares_what_exists_needs_no_right_to_its_alternate(world: World, 
 
 @pytest.mark.parametrize("argument", ALTERNATE_EXCHANGE)
 @pytest.mark.parametrize(
-    ("value", "kind"), [(5, "long"), (True, "bool"), (None, "void"), ([], "array"), ({}, "table"), (1.5, "double")]
+    ("value", "kind"), [(5, "signedint"), (True, "bool"), (None, "void"), ([], "array"), ({}, "table"), (1.5, "double")]
 )
 def test_an_alternate_that_is_no_name_is_refused(vhost: VHost, argument: str, value: Any, kind: str) -> None:
     with pytest.raises(PreconditionFailed) as refused:

@@ -20,9 +20,9 @@ def test_an_equal_declaration_finds_the_same_queue(world: World) -> None:
     [
         ({"is_durable": False}, "'durable' for queue 'jobs' in vhost '/': received 'false' but current is 'true'"),
         ({"is_auto_delete": True}, "'auto_delete' for queue 'jobs' in vhost '/': received 'true'"),
-        ({"arguments": {}}, "'x-max-length' for queue 'jobs' in vhost '/': received none but current is '5'"),
+        ({"arguments": {}}, "received none but current is the value '5' of type 'signedint'"),
         ({"arguments": {"x-max-length": 6}}, "received '6' but current is '5'"),
-        ({"arguments": {"x-max-length": 5, "a": "b"}}, "'a' for queue 'jobs' in vhost '/': received 'b'"),
+        ({"arguments": {"x-max-length": 5, "a": "b"}}, "received the value 'b' of type 'longstr' but current is none"),
     ],
 )
 def test_another_queue_under_the_same_name_is_refused(world: World, other: dict[str, Any], told: str) -> None:
@@ -33,6 +33,21 @@ def test_another_queue_under_the_same_name_is_refused(world: World, other: dict[
 
     assert told in refused.value.text
     assert refused.value.text.startswith("inequivalent arg ")
+
+
+def test_a_queue_without_a_type_is_a_classic_queue(world: World) -> None:
+    plain = declare(world.vhost, "plain")
+    classic = declare(world.vhost, "classic", arguments={"x-queue-type": "classic"})
+
+    assert declare(world.vhost, "plain", arguments={"x-queue-type": "classic"}) is plain
+    assert declare(world.vhost, "classic") is classic
+
+
+def test_a_queue_without_a_type_is_no_quorum_queue(world: World) -> None:
+    declare(world.vhost, "plain")
+
+    with pytest.raises(PreconditionFailed, match="received 'quorum' but current is 'classic'"):
+        declare(world.vhost, "plain", arguments={"x-queue-type": "quorum"})
 
 
 def test_a_queue_that_is_not_exclusive_is_locked_to_whoever_says_it_is(world: World) -> None:

@@ -372,7 +372,7 @@ def test_a_binding_that_exists_is_no_weight_more(world: World) -> None:
     ("arguments", "told"),
     [
         ({"x-algorithm": "dice"}, "invalid value 'dice' for arg 'x-algorithm'"),
-        ({"x-algorithm": 1}, "invalid type 'long' for arg 'x-algorithm'"),
+        ({"x-algorithm": 1}, "invalid type 'signedint' for arg 'x-algorithm'"),
         ({"x-hash-on": 1.5}, "invalid type 'double' for arg 'x-hash-on'"),
         ({"hash-header": []}, "invalid type 'array' for arg 'hash-header'"),
         ({"hash-property": "app_id"}, "Unsupported property: app_id"),

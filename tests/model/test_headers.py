@@ -202,7 +202,7 @@ def test_the_last_unbinding_leaves_nothing(wanted: list[Arguments], random: Any)
     [
         ("most", "Invalid x-match field value 'most'"),
         ("", "Invalid x-match field value ''"),
-        (1, "Invalid x-match field type long (value 1)"),
+        (1, "Invalid x-match field type signedint (value 1)"),
         (True, "Invalid x-match field type bool (value True)"),
         (None, "Invalid x-match field type void"),
         ([], "Invalid x-match field type array"),

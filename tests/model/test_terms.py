@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ipc.errors import PreconditionFailed
+from ipc.limits import TIME_MS_MAX
 from shards.model.queues.terms import PLAIN, read_terms, recall_terms
 
 WHERE = "queue 'orders' in vhost '/'"
@@ -30,7 +31,7 @@ def test_arguments_become_terms() -> None:
     [
         ("x-message-ttl", -1),
         ("x-message-ttl", "1000"),
-        ("x-message-ttl", 2**32),
+        ("x-message-ttl", TIME_MS_MAX + 1),
         ("x-message-ttl", True),
         ("x-expires", 0),
         ("x-max-length", -5),

@@ -3,6 +3,7 @@
 import pytest
 from pamqp import commands
 
+from ipc.wire.amqp.methods import Method
 from tests.protocols.conversation import Client, World, content
 
 
@@ -26,15 +27,41 @@ def test_a_channel_opens_and_closes_and_opens_again(client: Client) -> None:
     assert isinstance(client.ask(commands.Channel.Open()), commands.Channel.OpenOk)
 
 
-@pytest.mark.parametrize("number", [0, 2048, 65535])
-def test_channel_numbers_beyond_what_was_negotiated_are_refused(client: Client, number: int) -> None:
-    client.say(commands.Channel.Open(), number)
+def test_one_channel_more_than_was_negotiated_is_refused(world: World) -> None:
+    client = world.client(channel_max=2).open(1).open(2)
+
+    reply = client.ask(commands.Channel.Open(), 3)
+
+    assert isinstance(reply, commands.Connection.Close)
+    assert reply.reply_code == 530
+    assert reply.reply_text == "NOT_ALLOWED - number of channels opened (2) has reached the negotiated channel_max (2)"
+
+
+def test_a_channel_that_was_closed_makes_room_for_another(world: World) -> None:
+    client = world.client(channel_max=2).open(1).open(2)
+    client.ask(channel_close(), 1)
+
+    assert isinstance(client.ask(commands.Channel.Open(), 3), commands.Channel.OpenOk)
+
+
+@pytest.mark.parametrize("method", [commands.Channel.Open(), channel_close(), commands.Basic.Qos()])
+def test_channel_0_is_the_connections_own(client: Client, method: Method) -> None:
+    client.say(method, 0)
 
     assert client.refusal() == ("connection", 504)
 
 
-def test_the_highest_negotiated_channel_number_is_fine(client: Client) -> None:
-    assert isinstance(client.ask(commands.Channel.Open(), 2047), commands.Channel.OpenOk)
+@pytest.mark.parametrize("method", [commands.Connection.Close(200, "", 0, 0), commands.Connection.CloseOk()])
+def test_what_is_the_connections_own_is_refused_on_a_channel(client: Client, method: Method) -> None:
+    client.say(method, 1)
+
+    assert client.refusal() == ("connection", 503)
+
+
+@pytest.mark.parametrize("number", [2047, 2048, 65535])
+def test_a_channel_may_have_any_number(client: Client, number: int) -> None:
+    """RabbitMQ counts channels instead of looking at their numbers, and the suite of aiormq asks for the last."""
+    assert isinstance(client.ask(commands.Channel.Open(), number), commands.Channel.OpenOk)
 
 
 def test_a_channel_cannot_be_opened_twice(client: Client) -> None:

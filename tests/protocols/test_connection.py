@@ -105,7 +105,7 @@ def test_what_breaks_the_protocol_ends_the_connection_with_its_code(client: Clie
 
     assert isinstance(close, commands.Connection.Close)
     assert close.reply_code == code
-    assert close.reply_text == client.connection.closing_because[:255]
+    assert close.reply_text == client.connection.closing_because
     assert close.reply_text.startswith(ReplyCode(code).name)
     assert client.connection.state is ConnectionState.CLOSED
     assert client.connection.channels == {}
@@ -175,6 +175,7 @@ def test_a_refusal_names_the_method_and_fits_its_field(client: Client) -> None:
 
     assert (reply.class_id, reply.method_id) == (40, 10)
     assert reply.reply_text.startswith("COMMAND_INVALID - unknown exchange type 'xxx")
+    assert reply.reply_text.endswith("xxx...")
     assert len(reply.reply_text) == 255
 
 

@@ -107,6 +107,28 @@ def test_a_consumer_is_told_when_its_queue_is_deleted(world: World, client: Clie
     assert consumer.consume(consumer.declare("jobs").queue, tag="me") == "me"
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_who_deletes_a_queue_hears_that_first_and_then_of_its_own_consumers(client: Client, durable: bool) -> None:
+    """Also where the reply waits for the disk; RabbitMQ's order, which clients' test-suites count on."""
+    client.declare("mine", durable=durable)
+    client.consume("mine", tag="one")
+    client.open(2).consume("mine", tag="two", channel=2)
+
+    client.say(commands.Queue.Delete(queue="mine"))
+
+    assert [(channel, reply.name) for channel, reply in client.heard()] == [
+        (1, "Queue.DeleteOk"),
+        (1, "Basic.Cancel"),
+        (2, "Basic.Cancel"),
+    ]
+
+
+def test_who_wants_no_reply_to_a_deletion_hears_of_its_consumers_all_the_same(client: Client) -> None:
+    client.consume("jobs", tag="me")
+
+    assert client.ask(commands.Queue.Delete(queue="jobs", nowait=True)).consumer_tag == "me"
+
+
 def test_a_client_that_cannot_hear_of_it_is_not_told(world: World, client: Client) -> None:
     consumer = world.client(capabilities=frozenset()).open()
     consumer.consume("jobs")

@@ -165,6 +165,29 @@ def test_a_queue_with_a_consumer_does_not_expire_and_begins_to_when_it_leaves(wo
     assert world.vhost.find_queue("q") is None
 
 
+def test_a_queue_that_was_deleted_under_its_consumers_does_not_expire_as_well(world: World, client: Client) -> None:
+    """Its last consumer leaves when the queue is gone already, and there is nothing left to expire."""
+    client.declare("q", arguments={"x-expires": 1000})
+    client.consume("q")
+    client.say(commands.Queue.Delete(queue="q"))
+    client.replies()
+
+    world.advance(2000)
+
+    assert client.declare("q").queue == "q"
+
+
+def test_a_queue_that_goes_with_its_connection_does_not_expire_as_well(world: World, client: Client) -> None:
+    other = world.client().open()
+    other.declare("q", exclusive=True, arguments={"x-expires": 1000})
+    other.consume("q")
+    other.disconnect()
+
+    world.advance(2000)
+
+    assert client.declare("q").queue == "q"
+
+
 def test_declaring_a_queue_again_or_getting_from_it_is_using_it(world: World, client: Client) -> None:
     client.declare("q", arguments={"x-expires": 1000})
     world.advance(900)

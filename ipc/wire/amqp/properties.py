@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from ipc.errors import FrameError, PreconditionFailed, SyntaxRefused
+from ipc.limits import TIME_MS_MAX
 from ipc.wire.amqp.tables import check_table, decode_table
 
 BASIC_CLASS: Final = 60
@@ -151,7 +152,7 @@ def _short_string(payload: bytes, at: int) -> bytes:
 
 
 def _check_expiration(text: str) -> None:
-    """RabbitMQ takes any whole number from 0 on, and tells in Erlang's words what is wrong with others."""
+    """RabbitMQ takes whole numbers from 0 to ten years, and tells in Erlang's words what is wrong with others."""
     number = _NUMBER.match(text)
     if number is None:
         reason = "no_integer"
@@ -159,6 +160,8 @@ def _check_expiration(text: str) -> None:
         reason = f'{{leftover_string,"{text[number.end() :]}"}}'
     elif int(text) < 0:
         reason = f"{{value_negative,{int(text)}}}"
+    elif int(text) > TIME_MS_MAX:
+        reason = f"{{value_too_large,{int(text)}}}"
     else:
         return
     raise PreconditionFailed(f"invalid expiration '{text}': {reason}")

@@ -1,11 +1,10 @@
 """What an exchange may be asked for in its arguments, read and refused in RabbitMQ's words."""
 
-from datetime import datetime
-from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from ipc.errors import PreconditionFailed
 from shards.model.bindings import Arguments
+from shards.model.fields import field_type
 from shards.model.queues.terms import DEDUPLICATION, Terms, read_terms, recall_terms
 
 ALTERNATE_EXCHANGE: Final = ("alternate-exchange", "x-alternate-exchange")
@@ -13,18 +12,6 @@ ALTERNATE_EXCHANGE: Final = ("alternate-exchange", "x-alternate-exchange")
 
 DELAYED_EXCHANGE: Final = "x-delayed-exchange"
 """LavinMQ's way to ask for delayed messages at an exchange of any type."""
-
-_FIELD_TYPES: Final[dict[type, str]] = {
-    str: "longstr",
-    bool: "bool",
-    int: "long",
-    float: "double",
-    Decimal: "decimal",
-    datetime: "timestamp",
-    dict: "table",
-    list: "array",
-    type(None): "void",
-}
 
 
 def read_text(arguments: Arguments, name: str, where: str) -> str | None:
@@ -73,8 +60,3 @@ def recall_deduplication(arguments: Arguments) -> Terms:
 
 def _only_deduplication(arguments: Arguments) -> Arguments:
     return {name: arguments[name] for name in DEDUPLICATION if name in arguments}
-
-
-def field_type(value: Any) -> str:
-    """What RabbitMQ calls the type of a decoded field; sizes of numbers are lost in decoding."""
-    return _FIELD_TYPES.get(type(value), "binary")

@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Final, TypeAlias
 from ipc.errors import PreconditionFailed
 from shards.compaction.compactable import Compactable
 from shards.model.bindings import Arguments, Binding, Destination
-from shards.model.exchanges.arguments import field_type
 from shards.model.exchanges.exchange import Exchange, Headers
 from shards.model.exchanges.trie import TrieNode
+from shards.model.fields import field_type
 
 MATCH: Final = "x-match"
 _ASKS_FOR_ANY: Final = {"all": False, "any": True, "all-with-x": False, "any-with-x": True}

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Protocol
 
-from ipc.errors import AccessRefused
 from ipc.limits import DELIVERY_RUN_MAX
 from shards.compaction.compactable import Compactable
 from shards.model.bindings import Arguments, Bindable
@@ -193,12 +192,16 @@ class Queue(Bindable):
     def consumers(self) -> list[Consumer]:
         return list(self._consumers or ())
 
+    def admits(self, consumer: Consumer) -> bool:
+        """Whether nobody's exclusivity forbids another consumer, and the one of several is not to be the only one."""
+        others = self._consumers or ()
+        if consumer.is_exclusive:
+            return not others and not self.terms.is_single_active
+        return not any(other.is_exclusive for other in others)
+
     def add_consumer(self, consumer: Consumer) -> None:
-        """Raises AccessRefused (403) when exclusivity forbids it."""
-        if self._consumers:
-            if consumer.is_exclusive or any(other.is_exclusive for other in self._consumers):
-                raise AccessRefused(f"queue '{self.name}' in exclusive use")
-        else:
+        """One that it admits."""
+        if self._consumers is None:
             self._consumers = {}
             self._waiting = deque()
         self._consumers[consumer] = None
@@ -360,6 +363,8 @@ class Queue(Bindable):
         self._turn.wake(self)
 
     def _make_appointment(self, upkeep: Upkeep) -> None:
+        if self.is_deleted:
+            return  # consumers leave a queue after it has gone, and that is no use of it
         due = upkeep.next_expiry(self.store) if self.store is not None else 0
         if self.terms.expires is not None and not self._consumers:
             own = self._used_at + self.terms.expires

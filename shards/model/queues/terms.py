@@ -8,6 +8,7 @@ from msgspec import Struct
 from ipc.errors import PreconditionFailed
 from ipc.limits import DEDUPLICATED_MAX, DEDUPLICATED_MAX_DEFAULT, QUORUM_RETURNS_MAX, TIME_MS_MAX
 from shards.model.bindings import Arguments
+from shards.model.fields import shown
 
 DROP_HEAD: Final = "drop-head"
 REJECT_PUBLISH: Final = "reject-publish"
@@ -92,7 +93,7 @@ def _invalid(name: str, where: str, reason: str) -> PreconditionFailed:
 def _number(low: int, high: int) -> Callable[[str, Any, str], int]:
     def check(name: str, value: Any, where: str) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise _invalid(name, where, f"expected a number, received {_shown(value)}")
+            raise _invalid(name, where, f"expected a number, received {shown(value)}")
         if not low <= value <= high:
             raise _invalid(name, where, f"expected {low} to {high}, received {value}")
         return value
@@ -102,13 +103,13 @@ def _number(low: int, high: int) -> Callable[[str, Any, str], int]:
 
 def _text(name: str, value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise _invalid(name, where, f"expected a string, received {_shown(value)}")
+        raise _invalid(name, where, f"expected a string, received {shown(value)}")
     return value
 
 
 def _flag(name: str, value: Any, where: str) -> bool:
     if not isinstance(value, bool):
-        raise _invalid(name, where, f"expected a boolean, received {_shown(value)}")
+        raise _invalid(name, where, f"expected a boolean, received {shown(value)}")
     return value
 
 
@@ -124,10 +125,6 @@ def _one_of(*allowed: str) -> Callable[[str, Any, str], str]:
 def _queue_type(name: str, value: Any, where: str) -> bool:
     """Quorum queues are durable queues with a delivery limit here; streams are not queues at all."""
     return _one_of("classic", "quorum")(name, value, where) == "quorum"
-
-
-def _shown(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 _COUNT_MAX: Final = (1 << 63) - 1

@@ -20,6 +20,7 @@ from ipc.errors import (
     ChannelError,
     ChannelRefusal,
     ConnectionRefusal,
+    NotAllowed,
     NotFound,
     Refusal,
     ReplyCode,
@@ -50,6 +51,7 @@ CLOSE_OK_PATIENCE_MS: Final = 2_000
 _TICK_MS_MIN: Final = 250
 _FACTS_BYTES: Final = 900  # of what was negotiated, the outbox and the intake as objects (measured)
 _ROUTE_BYTES: Final = 300  # of a remembered route and the method that is its key (measured)
+_CONNECTION_CLASS: Final = 10
 _GET: Final = b"\x00\x3c\x00\x46"
 
 
@@ -67,6 +69,7 @@ class Connection(Compactable):
         "_awaits_outbox",
         "_close_due",
         "_closing_because",
+        "_consequences",
         "_heartbeat_ms",
         "_held",
         "_held_until",
@@ -138,6 +141,7 @@ class Connection(Compactable):
         self._is_told_blocked = False  # connection.blocked was sent, and must be taken back
         self._awaits_outbox = False
         self._answering = 0  # class and method of the frame at hand, named in a close
+        self._consequences = b""  # what the method at hand caused, which its reply comes before
         self._heartbeat_ms = client.heartbeat_seconds * 1000
         self._received_at = now
         self._sent_at = now
@@ -245,20 +249,30 @@ class Connection(Compactable):
             self._refuse(frame.channel, refusal, now)
         finally:
             self._answering = 0
+            if self._consequences:
+                consequences, self._consequences = self._consequences, b""
+                self.write(consequences)
 
     def _take_heartbeat(self, view: memoryview, frame: frames.Frame, now: int) -> None:
         if frame.channel:
             raise UnexpectedFrame(f"heartbeat on channel {frame.channel}")
 
     def _take_content_header(self, view: memoryview, frame: frames.Frame, now: int) -> None:
-        channel = self._channel_in_use(frame.channel)
+        channel = self._channel_for_content(frame.channel)
         if channel is not None:
             publishing.header(channel, bytes(view[frame.start : frame.end]), now)
 
     def _take_content_body(self, view: memoryview, frame: frames.Frame, now: int) -> None:
-        channel = self._channel_in_use(frame.channel)
+        channel = self._channel_for_content(frame.channel)
         if channel is not None:
             publishing.body(channel, view[frame.start : frame.end], now)
+
+    def _channel_for_content(self, number: int) -> Channel | None:
+        """The same as for a method; what is refused from here on is the publish that has begun."""
+        channel = self._channel_in_use(number)
+        if channel is not None and channel.content is not None:
+            self._answering = commands.Basic.Publish.index
+        return channel
 
     def _take_method(self, view: memoryview, frame: frames.Frame, now: int) -> None:
         payload = bytes(view[frame.start : frame.end])
@@ -270,6 +284,7 @@ class Connection(Compactable):
             return
         verb = _CONNECTION_VERBS.get(type(method))
         if verb is not None:
+            _check_channel(frame.channel, method)
             verb(self, frame.channel, method, now)
             return
         channel = self._channel_in_use(frame.channel)
@@ -291,7 +306,8 @@ class Connection(Compactable):
         reply = verb(channel, method)
         if reply is None:
             return
-        data = methods.frame(channel.number, reply)
+        consequences, self._consequences = self._consequences, b""
+        data = methods.frame(channel.number, reply) + consequences
         if len(self.vhost.changes) > changes:
             self._held = data
             self._held_until = self.turn.await_round(self)
@@ -332,21 +348,24 @@ class Connection(Compactable):
             return None
         channel = self.channels.get(number)
         if channel is None:
-            raise ChannelError(f"expected 'channel.open' on channel {number}")
+            raise _unopened(number)
         return channel if channel.state is ChannelState.OPEN else None
 
     def _open_channel(self, number: int, method: commands.Channel.Open, now: int) -> None:
-        if not 0 < number <= self.channel_max:
-            raise ChannelError(f"channel number {number} is not within 1 to {self.channel_max}")
         if number in self.channels:
             raise ChannelError(f"second 'channel.open' seen on channel {number}")
+        # How many there are and not their numbers, as in RabbitMQ: a client may number them as it likes.
+        if (count := len(self.channels)) >= self.channel_max:
+            raise NotAllowed(
+                f"number of channels opened ({count}) has reached the negotiated channel_max ({self.channel_max})"
+            )
         self.channels[number] = Channel(number, self)
         self.write(methods.frame(number, commands.Channel.OpenOk()))
 
     def _close_channel(self, number: int, method: commands.Channel.Close, now: int) -> None:
         channel = self.channels.pop(number, None)
         if channel is None:
-            raise ChannelError(f"expected 'channel.open' on channel {number}")
+            raise _unopened(number)
         self._end_channel(channel)
         self.write(methods.frame(number, commands.Channel.CloseOk()))
 
@@ -392,6 +411,14 @@ class Connection(Compactable):
     def write(self, data: bytes) -> None:
         self.outbox.write(data)
         self.touched()
+
+    def tell(self, method: methods.Method, channel: int) -> None:
+        """Say what nobody asked for; the reply to the method that caused it, if this client sent it, comes first."""
+        data = methods.frame(channel, method)
+        if self._answering:
+            self._consequences += data
+        else:
+            self.write(data)
 
     def touched(self) -> None:
         """The outbox has grown: send it before the turn ends."""
@@ -513,6 +540,20 @@ class Connection(Compactable):
             queue = self.vhost.find_queue(name)
             if queue is not None and queue.owner is self:
                 self.vhost.delete_queue(queue)
+
+
+def _check_channel(number: int, method: methods.Method) -> None:
+    """What is the connection's own comes on channel 0, and nothing else does."""
+    if number and method.index >> 16 == _CONNECTION_CLASS:
+        raise ConnectionRefusal(ReplyCode.COMMAND_INVALID, f"{method.name} on channel {number}")
+    if not number and method.index >> 16 != _CONNECTION_CLASS:
+        raise _unopened(number)
+
+
+def _unopened(number: int) -> ChannelError:
+    if number == 0:
+        return ChannelError("unexpected frame on channel 0, which is the connection's own")
+    return ChannelError(f"expected 'channel.open' on channel {number}")
 
 
 _BY_KIND: Final[dict[int, Callable[[Connection, memoryview, frames.Frame, int], None]]] = {

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from ipc.errors import NotAllowed, NotImplementedRefusal, PreconditionFailed
-from ipc.wire.amqp import methods
 from shards.model.consumers import Consumer
+from shards.model.fields import shown
 from shards.model.queues.queue import Queue
 from shards.protocols.amqp import replying
 from shards.protocols.amqp.framing import DeliveryFraming, StoredRecord, body_frames, get_ok
@@ -153,9 +153,7 @@ class ChannelConsumer(Consumer):
         channel.consumers.pop(self.tag, None)
         self.leave()
         if "consumer_cancel_notify" in channel.connection.capabilities:
-            channel.connection.write(
-                methods.frame(channel.number, commands.Basic.Cancel(consumer_tag=self.tag, nowait=True))
-            )
+            channel.connection.tell(commands.Basic.Cancel(consumer_tag=self.tag, nowait=True), channel.number)
 
 
 def qos(channel: "Channel", method: commands.Basic.Qos) -> "Method":
@@ -174,7 +172,7 @@ def consume(channel: "Channel", method: commands.Basic.Consume) -> "Method | Non
     tag = method.consumer_tag or channel.connection.vhost.fresh_name("amq.ctag-")
     if tag in channel.consumers:
         raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
-    priority = _priority(method)
+    priority = _priority(channel, method)
     awaits_replies = method.queue in replying.PSEUDO_QUEUES
     queue = replying.open_queue(channel, method) if awaits_replies else _readable_queue(channel, method)
     consumer = ChannelConsumer(
@@ -187,7 +185,7 @@ def consume(channel: "Channel", method: commands.Basic.Consume) -> "Method | Non
         priority=priority,
     )
     try:
-        queue.add_consumer(consumer)
+        channel.connection.vhost.add_consumer(consumer)
     except BaseException:
         consumer.leave()
         raise
@@ -197,12 +195,14 @@ def consume(channel: "Channel", method: commands.Basic.Consume) -> "Method | Non
     return None if method.nowait else commands.Basic.ConsumeOk(consumer_tag=tag)
 
 
-def _priority(method: commands.Basic.Consume) -> int:
+def _priority(channel: "Channel", method: commands.Basic.Consume) -> int:
     """Raises PreconditionFailed (406) for one that is no number."""
     priority = (method.arguments or {}).get("x-priority", 0)
     if isinstance(priority, bool) or not isinstance(priority, int):
+        queue, vhost = channel.connection.queue_name(channel, method.queue), channel.connection.vhost.name
         raise PreconditionFailed(
-            f"invalid arg 'x-priority' for consumer of queue '{method.queue}': expected a number, received {priority!r}"
+            f"invalid arg 'x-priority' for queue '{queue}' in vhost '{vhost}': expected a number, "
+            f"received {shown(priority)}"
         )
     return priority
 
