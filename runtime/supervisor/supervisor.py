@@ -10,6 +10,7 @@ import structlog
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from ipc.allocator import ENVIRONMENT
 from ipc.errors import ExitCode, StartRefused
 from ipc.log import configure_logging
 from ipc.messages.commands import Level, SettingsChanged
@@ -61,7 +62,11 @@ class Supervisor:
         self._readiness = Readiness(os.environ)
         self._roster = Roster()
         self._vhosts = VHosts(lock.paths, directory, self._roster, settings.main.shards)
-        self._template = Template(restarts(settings.main), inherited=[lock.descriptor])
+        self._template = Template(
+            restarts(settings.main),
+            inherited=[lock.descriptor],
+            environment=ENVIRONMENT[settings.compaction.allocator],
+        )
         around = Surroundings(
             settings=lambda: self._settings,
             paths=lock.paths,

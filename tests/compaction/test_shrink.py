@@ -47,8 +47,26 @@ def drained(kind: type, peak: int, left: int) -> Any:
     return collection
 
 
+def put(collection: Any, number: int) -> None:
+    if isinstance(collection, array):
+        collection.append(number)
+    elif isinstance(collection, set):
+        collection.add(number)
+    else:
+        collection[number] = None
+
+
+def take(collection: Any, number: int) -> None:
+    """The one that was put in last."""
+    if isinstance(collection, set):
+        collection.discard(number)
+    else:
+        collection.pop(-1 if isinstance(collection, array) else number)
+
+
 def is_worth(collection: Any) -> bool:
-    return POLICY.worth(sys.getsizeof(collection), RULES[type(collection)].fresh(collection))
+    rule = RULES[type(collection)]
+    return POLICY.worth(sys.getsizeof(collection), (rule.roomy or rule.fresh)(collection))
 
 
 # formulas -------------------------------------------------------------------------------------------------------------
@@ -133,6 +151,28 @@ def test_what_was_shrunk_once_is_not_shrunk_again(kind: type, peak: int, left: i
 
     assert not is_worth(owner.held)
     assert shrink_attribute(owner, "held", Level.TRIM, POLICY) is None
+
+
+CHURN_PASSES = 100
+TABLE_EDGES = [5, 10, 21, 42, 85, 127, 170, 255, 307, 341, 511, 682, 1023, 1365, 2730, 4095, 5461, 10_922, 21_845]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("edge", TABLE_EDGES)
+@pytest.mark.parametrize("peak", [1, 8])
+def test_churn_around_the_edge_of_a_table_is_rebuilt_once_at_most(kind: type, edge: int, peak: int) -> None:
+    """A tenth more and a tenth less in turn, with a pass at the lowest point of each; `peak` times as many at first."""
+    lowest, highest = edge - edge // 10, edge + edge // 10 + 1
+    owner = Slotted(drained(kind, peak * edge, lowest))
+    rebuilt = 0
+    for _ in range(CHURN_PASSES):
+        for number in range(lowest, highest):
+            put(owner.held, number)
+        for number in reversed(range(lowest, highest)):
+            take(owner.held, number)
+        rebuilt += shrink_attribute(owner, "held", Level.RELEASE, POLICY) is not None
+
+    assert rebuilt <= 1
 
 
 # the swap -------------------------------------------------------------------------------------------------------------
