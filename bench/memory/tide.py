@@ -62,7 +62,9 @@ class Tide:
         self._await_quiet()
 
     def close(self) -> None:
-        """Whatever was kept."""
+        """Whatever was kept goes, too."""
+        for queue in (*self._queues, BIG_QUEUE):
+            self._control.delete(queue)
         for wire in (*self._connections, *((self._consumer,) if self._consumer else ()), self._control):
             wire.close()
 

@@ -333,7 +333,7 @@ class MessageStore(Compactable):
         return Span(buffer, index, index + _record_bytes(buffer, index)[0], base, redelivered=redelivered)
 
     def _map(self, segment: Segment) -> mmap:
-        segment.is_released = False
+        segment.touched()
         return self._files.map(segment.path, segment.capacity)
 
     def _enter(self, number: int) -> None:
@@ -656,7 +656,7 @@ class MessageStore(Compactable):
         if self._read >= base:
             self._read_end = base + payload_bytes
         segment.live += live
-        segment.is_released = False
+        segment.touched()
         segment.size = aligned((base & OFFSET_MASK) + payload_bytes)
         self._tail_base = self._number << 32 | segment.size + BLOCK_HEADER_BYTES
         if self._tail_settled is not None:
@@ -762,16 +762,16 @@ class MessageStore(Compactable):
                 except OSError as fault:
                     yield Failed(SEGMENT_PAGES, str(fault))
                     continue
-                segment.is_released = True
+                segment.released(policy.now)
                 left -= segment.size
                 yield Freed(SEGMENT_PAGES, segment.size)
 
     def _is_cold(self, segment: Segment, policy: ShrinkPolicy) -> bool:
         return (
             segment is not self._active
-            and not segment.is_released
             and segment.number != self._read >> 32
             and segment.written_at <= policy.cold_before
+            and (segment.guard is None or segment.guard.may_release(policy.now))
         )
 
 
