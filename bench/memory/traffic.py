@@ -1,8 +1,8 @@
 """Traffic while a pass shrinks a million entries: what the pass costs those who publish and consume meanwhile.
 
 `python -m bench.memory.traffic [--entries 1000000] [--rate 20000] [--repetitions 5]` prints a markdown table.
-Deliveries nobody acknowledges and queues with bindings are the entries; nine of ten go, and while messages flow at this rate with
-acknowledgements, a pass is asked for, and then none, in turn: the same seconds with and without it are compared.
+Deliveries nobody acknowledges and queues with bindings are the entries; nine of ten go, and while messages flow at this
+rate with acknowledgements, a pass is asked for, and then none, in turn: the same seconds with and without are compared.
 """
 
 import argparse

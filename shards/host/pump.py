@@ -13,7 +13,7 @@ sent; `restraint.py` says how far.
 
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import structlog
@@ -26,8 +26,9 @@ from ipc.limits import (
     RECEIVE_BYTES_PER_TURN,
     RESTRAINED_BYTES_MAX,
 )
+from ipc.messages.commands import Level
 from ipc.reactor import GONE, READABLE, WRITABLE, Reactor
-from shards.compaction.compactable import Compactable
+from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.host.alarm import Alarm
 from shards.host.bell import Bell
 from shards.host.deadlines import Deadlines
@@ -38,6 +39,7 @@ from shards.model.turn import Sender, Turn
 from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, Connection, ConnectionState
 
 _FRAME_MAX_FIRST: Final = 128 * 1024
+_BUFFER_BYTES: Final = RECEIVE_BYTES_PER_TURN + _FRAME_MAX_FIRST
 
 
 class Pump(Compactable):
@@ -67,7 +69,7 @@ class Pump(Compactable):
         self._on_storage_error = on_storage_error
         self._peers: dict[int, Peer] = {}
         self._senders: dict[Sender, Peer] = {}
-        self._buffer = memoryview(bytearray(RECEIVE_BYTES_PER_TURN + _FRAME_MAX_FIRST))
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._restraint = Restraint()
         self._held: dict[int, Peer] = {}  # publishers that nobody reads from for the moment, by descriptor
         self._draining: dict[Peer, int] = {}  # full, and when they last took something; the longest ago first
@@ -78,6 +80,14 @@ class Pump(Compactable):
 
     def children(self) -> Iterable[Compactable]:
         return (self._deadlines,)
+
+    def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
+        """Also the shared buffer, which a client with large frames once made larger."""
+        yield from super().shrink(level, policy)
+        beyond_bytes = len(self._buffer) - _BUFFER_BYTES
+        if beyond_bytes > 0:
+            self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+            yield Freed("buffer", beyond_bytes)
 
     async def departure(self) -> None:
         """Returns when the next client has gone."""
