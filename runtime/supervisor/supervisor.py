@@ -3,7 +3,7 @@
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -18,6 +18,7 @@ from ipc.messages.reports import Reclaimed, VHostFailed
 from ipc.settings import Settings
 from runtime.auth.directory import Directory
 from runtime.decisions.reload import reload
+from runtime.owner import Owner
 from runtime.pressure.watcher import watch
 from runtime.roster import Roster
 from runtime.router.router import open_listeners, serve
@@ -42,7 +43,7 @@ class SettingsSource(Protocol):
     def read(self) -> Settings: ...
 
 
-class Supervisor:
+class Supervisor(Owner):
     """Owns everything that lives as long as the broker does; `run` is its whole life."""
 
     def __init__(
@@ -78,7 +79,8 @@ class Supervisor:
             lost=self._note_lost,
         )
         self._fleet = Fleet(settings.main, around, self._refuse)
-        self._reclaim = Reclaim(self._fleet.links)
+        self._lobby: Owner | None = None
+        self._reclaim = Reclaim(self._fleet.links, self, lambda: self._settings.compaction)
         self._refusal: StartRefused | None = None
         self._is_ready = False
         self._starting = trio.CancelScope()
@@ -86,6 +88,10 @@ class Supervisor:
         self._stop = trio.Event()
         self._hung_up = trio.Event()
         self._compaction_wanted = trio.Event()
+
+    def owned(self) -> Iterable[Owner]:
+        owners = (self._directory, self._roster, self._vhosts, self._template, self._fleet, self._reclaim)
+        return owners if self._lobby is None else (*owners, self._lobby)
 
     async def run(self) -> None:
         """Until a signal or a refusal ends it. Raises StartRefused."""
@@ -157,7 +163,17 @@ class Supervisor:
         self, listeners: Sequence[trio.SocketListener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         with self._accepting:
-            await serve(listeners, self._roster, self._directory, lambda: self._settings, task_status=task_status)
+            await serve(
+                listeners,
+                self._roster,
+                self._directory,
+                lambda: self._settings,
+                own=self._keep_lobby,
+                task_status=task_status,
+            )
+
+    def _keep_lobby(self, lobby: Owner) -> None:
+        self._lobby = lobby
 
     async def _compact_on_signal(self) -> None:
         """One pass answers all signals that came before it."""

@@ -24,6 +24,7 @@ from ipc.messages.commands import SpawnShard
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import ChildEnded, Hello, ShardSpawned, TemplateReport
 from runtime.decisions.restarts import Restarts
+from runtime.owner import Owner
 from runtime.supervisor.life import Life, ending_text
 
 _log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
@@ -43,8 +44,10 @@ NOT_INHERITED: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USE
 NOTHING_ADDED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class Template:
+class Template(Owner):
     """Keeps one template process alive while `run` runs, and asks it for shards."""
+
+    COLLECTIONS = ("_endings",)
 
     def __init__(
         self,
