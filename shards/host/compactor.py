@@ -22,6 +22,7 @@ from msgspec import structs
 from ipc.allocator import allocated_bytes, trim_allocator
 from ipc.limits import (
     FAILURES_LOGGED_MAX,
+    GARBAGE_BYTES_CRITICAL_MAX,
     GARBAGE_BYTES_MAX,
     GARBAGE_SECONDS_MIN,
     SLICE_SECONDS_MAX,
@@ -96,7 +97,7 @@ class Compactor:
             # First the garbage: the interpreter's free lists, which go with it, are strewn over pages to be given back.
             allocated = await trio.to_thread.run_sync(allocated_bytes)
             await pause()
-            tally.slice(self._garbage.collect(allocated))
+            tally.slice(self._garbage.collect(allocated, command.level))
             await trio.to_thread.run_sync(trim_allocator)
         after = await _memory()
         if tally.failures:
@@ -213,12 +214,13 @@ class _Garbage:
         self._allocated_first = allocated_bytes()
         self._collected_at: float | None = None
 
-    def collect(self, allocated: int) -> float:
+    def collect(self, allocated: int, level: Level) -> float:
         """The seconds it took; `allocated` in bytes."""
         began = self._clock()
         if self._collected_at is not None and began - self._collected_at < GARBAGE_SECONDS_MIN:
             return 0.0
-        if allocated - self._allocated_first > GARBAGE_BYTES_MAX:
+        most = GARBAGE_BYTES_CRITICAL_MAX if level >= Level.CRITICAL else GARBAGE_BYTES_MAX
+        if allocated - self._allocated_first > most:
             return 0.0
         gc.collect()
         self._collected_at = self._clock()
