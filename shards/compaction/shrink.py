@@ -93,6 +93,14 @@ def _copy_array(old: "array[Any]") -> "array[Any]":
     return array(old.typecode, old)
 
 
+def _leave(_old: Any) -> None:
+    pass
+
+
+def _empty_array(old: "array[Any]") -> None:
+    del old[:]
+
+
 def _never(_old: Any, _level: Level) -> bool:
     return False
 
@@ -108,6 +116,7 @@ class Rule(Struct, frozen=True):
     fresh: Callable[[Any], int]  # bytes a fresh copy would take
     copy: Callable[[Any], Any]  # a fresh copy of the same type, order and content
     hides: Callable[[Any, Level], bool] = _never  # whether to copy it whatever its size says
+    empty: Callable[[Any], None] = _leave  # what becomes of the old one
     roomy: Callable[[Any], int] | None = None  # the bytes judged by, where those of a copy would soon not be enough
 
 
@@ -128,8 +137,8 @@ RULES: Final[Rules] = MappingProxyType(
         OrderedDict: _table(ordered_dict_fresh, OrderedDict),
         defaultdict: _table(default_dict_fresh, _copy_default_dict),
         set: _table(set_fresh, set),
-        array: Rule(lambda old: ARRAY_EMPTY_BYTES + old.itemsize * len(old), _copy_array),
-        deque: Rule(sys.getsizeof, lambda old: deque(old, old.maxlen), hides=_deque_hides),
+        array: Rule(lambda old: ARRAY_EMPTY_BYTES + old.itemsize * len(old), _copy_array, empty=_empty_array),
+        deque: Rule(sys.getsizeof, lambda old: deque(old, old.maxlen), hides=_deque_hides, empty=deque.clear),
     }
 )
 
@@ -208,10 +217,20 @@ Path: TypeAlias = tuple[Any, ...]
 
 def shrink_attribute(owner: object, name: str, level: Level, policy: ShrinkPolicy) -> Step | None:
     """Rebuild the collection in `owner.name` if that is worth it; None when it is not, or when there is none."""
-    fresh, step = _rebuilt(getattr(owner, name, None), level, policy)
+    old = getattr(owner, name, None)
+    fresh, step = _rebuilt(old, level, policy)
     if fresh is not None:
         setattr(owner, name, fresh)
+        _empty(old, policy)
     return step
+
+
+def _empty(old: Any, policy: ShrinkPolicy) -> None:
+    """A stray reference to what was replaced must not keep its memory; not to a table, which somebody may walk."""
+    try:
+        policy.rules[type(old)].empty(old)
+    except BufferError:
+        pass  # a view of it is alive, and is what keeps it
 
 
 def shed_attribute(owner: object, name: str) -> Step:

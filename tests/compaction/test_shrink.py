@@ -277,3 +277,34 @@ def test_a_long_deque_stays() -> None:
 
     assert shrink_attribute(owner, "held", Level.CRITICAL, POLICY) is None
     assert owner.held is old
+
+
+@pytest.mark.parametrize("old", [drained(array, 10_000, 10), deque(range(10))])
+def test_a_stray_reference_to_a_replaced_buffer_keeps_nothing(old: Any) -> None:
+    owner = Slotted(old)
+
+    shrink_attribute(owner, "held", Level.RELEASE, POLICY)
+
+    assert list(owner.held) == list(range(10))
+    assert len(old) == 0
+
+
+@pytest.mark.parametrize("kind", [dict, set, OrderedDict, defaultdict])
+def test_a_replaced_table_stays_whole_for_who_may_be_walking_it(kind: type) -> None:
+    old = drained(kind, 10_000, 10)
+    owner = Slotted(old)
+
+    shrink_attribute(owner, "held", Level.RELEASE, POLICY)
+
+    assert owner.held is not old
+    assert len(old) == 10
+
+
+def test_a_replaced_buffer_that_is_looked_at_stays() -> None:
+    old = drained(array, 10_000, 10)
+    owner = Slotted(old)
+
+    with memoryview(old) as view:
+        shrink_attribute(owner, "held", Level.RELEASE, POLICY)
+
+        assert list(view) == list(range(10))
