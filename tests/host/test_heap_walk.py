@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,34 @@ class LoadedShard(World):
         return client
 
 
-@pytest.fixture
-def loaded(tmp_path: Path) -> Iterator[LoadedShard]:
+@contextmanager
+def loaded_world(directory: Path) -> Iterator[LoadedShard]:
     async def enclosed() -> LoadedShard:
-        return LoadedShard(tmp_path)
+        return LoadedShard(directory)
 
+    directory.mkdir(exist_ok=True)
     world = trio.run(enclosed)
     load(world)
-    yield world
-    world.shard.pump.close()
-    for end in world.sockets:
-        end.close()
+    try:
+        yield world
+    finally:
+        world.shard.pump.close()
+        for end in world.sockets:
+            end.close()
+
+
+@contextmanager
+def loaded_shard(directory: Path) -> Iterator[Shard]:
+    """A shard with some of everything, a store from before its last start included; its clients are of no more use."""
+    with loaded_world(directory) as world:
+        world.vhost.queue("terms3").store = restarted(world, directory)
+        yield world.shard
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Iterator[LoadedShard]:
+    with loaded_world(tmp_path) as world:
+        yield world
 
 
 def load(world: LoadedShard) -> None:
@@ -133,14 +151,19 @@ def load_what_is_rare(world: LoadedShard) -> None:
 
 
 def restarted(world: LoadedShard, tmp_path: Path) -> MessageStore:
-    """A store as recovery makes it: with records that were settled before the last start."""
+    """A store as recovery makes it: with records that were settled before the last start, and a damaged block."""
     store = MessageStore(world.files, str(tmp_path / "old"), StoreSettings(), durable=True)
-    for number in range(40):
+    for number in range(60):
         store.append(record(number))
-    store.flush()
+        if number % 20 == 19:
+            store.flush()
     for position, _body in take(store)[::2]:
         store.settle(position)
     store.close()
+    (segment,) = (tmp_path / "old").glob("*.messages")
+    content = bytearray(segment.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    segment.write_bytes(content)
     found = MessageStore.recover(world.files, str(tmp_path / "old"), StoreSettings(), RecoveryReport())
     assert found is not None
     return found
@@ -155,10 +178,9 @@ def begin_transaction(client: Client, queue: str) -> None:
         client.ack(tag, channel=4)
 
 
-def test_the_cascade_reaches_every_growing_collection_of_a_loaded_shard(loaded: LoadedShard, tmp_path: Path) -> None:
-    loaded.vhost.queue("terms3").store = restarted(loaded, tmp_path)
-
-    assert not unreached(loaded.shard, entries_min=2, is_expected=is_bounded)
+def test_the_cascade_reaches_every_growing_collection_of_a_loaded_shard(tmp_path: Path) -> None:
+    with loaded_shard(tmp_path) as shard:
+        assert not unreached(shard, entries_min=2, is_expected=is_bounded)
 
 
 def is_bounded(path: str, found: Any) -> bool:
@@ -166,11 +188,10 @@ def is_bounded(path: str, found: Any) -> bool:
     return is_field_table or any(part in path for part in BOUNDED)
 
 
-def test_every_kind_of_owner_there_is_was_loaded_and_reached(loaded: LoadedShard, tmp_path: Path) -> None:
+def test_every_kind_of_owner_there_is_was_loaded_and_reached(tmp_path: Path) -> None:
     """Otherwise the walk would prove nothing about it; whoever adds an owner adds it to the load."""
-    loaded.vhost.queue("terms3").store = restarted(loaded, tmp_path)
-
-    kinds = {type(owner).__name__ for owner in owners(loaded.shard)}
+    with loaded_shard(tmp_path) as shard:
+        kinds = {type(owner).__name__ for owner in owners(shard)}
 
     assert kinds == {owner.__name__ for owner in kinds_of_owners()} - ABSTRACT - NOT_WALKED
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from msgspec import structs
 
 from ipc.messages.commands import Level
@@ -16,7 +15,7 @@ from shards.compaction.cascade import cascade
 from shards.compaction.compactable import Failed, Offload, ShrinkPolicy
 from shards.compaction.shrink import RULES, Rule
 from tests.compaction.heap_walk import declared, owners
-from tests.host.test_heap_walk import LoadedShard, load
+from tests.host.test_heap_walk import LoadedShard, loaded_world
 
 CLOSE = CompactionSettings(ratio=1.0, floor_bytes=0)
 """Settings that find a copy worth it wherever it is smaller at all."""
@@ -24,15 +23,8 @@ CLOSE = CompactionSettings(ratio=1.0, floor_bytes=0)
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Iterator[LoadedShard]:
-    async def enclosed() -> LoadedShard:
-        return LoadedShard(tmp_path)
-
-    world = trio.run(enclosed)
-    load(world)
-    yield world
-    world.shard.pump.close()
-    for end in world.sockets:
-        end.close()
+    with loaded_world(tmp_path) as world:
+        yield world
 
 
 def outgrown(world: LoadedShard) -> None:

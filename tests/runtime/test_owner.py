@@ -4,25 +4,17 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import trio
 
-from ipc.data_directory import DataDirectory
-from ipc.messages.commands import Level, Permissions
-from ipc.messages.reports import MemoryReading, Reclaimed
-from ipc.settings import CompactionSettings, MainSettings, Settings
-from runtime.auth.directory import Directory
-from runtime.auth.login import Logins
+from ipc.messages.commands import Level
+from ipc.settings import CompactionSettings
 from runtime.owner import Owner, rebuild
-from runtime.roster import ShardLink
-from runtime.router.handshake import Handshake
-from runtime.router.lobby import Guest, Lobby
-from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.reclaim import reclaim_own
 from runtime.supervisor.supervisor import Supervisor
 from tests.compaction.heap_walk import unreached
+from tests.runtime.loaded_supervisor import loaded_supervisor, owners_of
 
 BOUNDED = (
     "Settings",  # what its file says
@@ -35,58 +27,9 @@ BOUNDED = (
 )
 
 
-class Source:
-    def read(self) -> Settings:
-        return Settings()
-
-
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Supervisor:
-    async def loaded() -> Supervisor:
-        settings = Settings(main=MainSettings(shards=3))
-        lock = DataLock.take(DataDirectory(tmp_path))
-        directory = Directory.open(lock.paths, settings.users)
-        supervisor = Supervisor(Source(), settings, lock, directory, print)
-        async with trio.open_nursery() as nursery:
-            load(supervisor, directory, nursery)
-        return supervisor
-
-    return trio.run(loaded)
-
-
-def load(supervisor: Supervisor, directory: Directory, nursery: trio.Nursery) -> None:
-    """Vhosts placed, open and failed, users with permissions, logins, guests, closings, endings, reports."""
-    for number in range(20):
-        directory.add_vhost(f"vhost{number}", 1)
-        directory.set_permissions("guest", f"vhost{number}", Permissions(".*", ".*", ".*"))
-    supervisor._vhosts.place_all()
-    for number in range(20):
-        supervisor._roster.opened(f"vhost{number}", cast("ShardLink", object()))
-        supervisor._roster.failed(f"vhost{number % 5}", "no such directory")
-        supervisor._template._endings[number] = 0
-        supervisor._fleet[0]._closings[f"vhost{number}"] = trio.Event()
-        supervisor._reclaim.heard(report(number))
-        supervisor._reclaim._awaited.add(number)
-    logins = Logins(directory)
-    lobby = Lobby(Handshake(supervisor._roster, directory, logins, Settings), Settings, nursery)
-    for number in range(20):
-        logins._recent.remember("hash", f"password {number}", 0.0)
-        lobby._guests[number] = cast("Guest", object())
-        lobby._doors[number] = cast("Any", object())
-    supervisor._keep_lobby(lobby)
-
-
-def report(number: int) -> Reclaimed:
-    nothing = MemoryReading(0, 0, 0)
-    return Reclaimed(0, number, Level.TRIM, "test", 0.0, 0.0, 0, {}, {}, 0, nothing, nothing)
-
-
-def owners(root: Owner) -> Iterable[Owner]:
-    pending = [root]
-    while pending:
-        owner = pending.pop()
-        yield owner
-        pending.extend(owner.owned())
+    return loaded_supervisor(tmp_path)
 
 
 def declared(owner: Owner) -> Iterable[Any]:
@@ -98,7 +41,7 @@ def test_a_pass_reaches_every_growing_collection_of_a_loaded_supervisor(supervis
         supervisor,
         entries_min=2,
         is_expected=lambda path, _: any(part in path for part in BOUNDED),
-        owners_of=owners,
+        owners_of=owners_of,
         declared_by=declared,
     )
 
@@ -106,7 +49,7 @@ def test_a_pass_reaches_every_growing_collection_of_a_loaded_supervisor(supervis
 
 
 def test_every_kind_of_owner_is_reached(supervisor: Supervisor) -> None:
-    assert {type(owner) for owner in owners(supervisor)} == {
+    assert {type(owner) for owner in owners_of(supervisor)} == {
         kind for kind in Owner.__subclasses__() if kind.__module__.startswith("runtime.")
     }
 
