@@ -2,9 +2,8 @@
 
 import ctypes
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
-from types import MappingProxyType
 from typing import Any, Final
 
 from ipc.limits import ALLOCATOR_KEPT_BYTES, ALLOCATOR_MAPPED_BYTES, HOLES_BYTES_MAX, KIB
@@ -15,15 +14,6 @@ _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _HOLES: Final = tuple(range(64 * KIB, 1024, -1024)) + tuple(range(1032, 8, -16))  # sizes of blocks, largest first
 _SMALL_OBJECT_BYTES: Final = 64  # about what is asked of the interpreter's own allocator each time
-
-ENVIRONMENT: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
-    {"libc": MappingProxyType({"PYTHONMALLOC": "malloc"}), "python": MappingProxyType({})}
-)
-"""What an interpreter must find in its environment to have its objects from this allocator.
-
-The interpreter's own takes a megabyte from the kernel at a time and returns it when all of it is free: a handful of
-objects that live on keep nearly all of a spike. The C library's gives back every free page (`trim_allocator`).
-"""
 
 
 class _Information(ctypes.Structure):
@@ -44,6 +34,17 @@ class _Information(ctypes.Structure):
             "keepcost",
         )
     )
+
+
+def environment(allocator: str) -> dict[str, str]:
+    """What an interpreter must find in its environment to have its objects from "libc", or from "python" as usual.
+
+    The interpreter's own allocator takes a megabyte from the kernel at a time and returns it when all of it is free: a
+    handful of objects that live on keep nearly all of a spike. The C library's gives back every free page, once it is
+    asked (`trim_allocator`); where it cannot be asked, nothing is added.
+    """
+    can_trim = _find("malloc_trim", ctypes.c_size_t) is not None
+    return {"PYTHONMALLOC": "malloc"} if allocator == "libc" and can_trim else {}
 
 
 def return_large_blocks() -> None:

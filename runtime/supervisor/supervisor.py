@@ -10,7 +10,7 @@ import structlog
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from ipc.allocator import ENVIRONMENT
+from ipc.allocator import environment
 from ipc.errors import ExitCode, StartRefused
 from ipc.log import configure_logging
 from ipc.messages.commands import Level, SettingsChanged
@@ -66,7 +66,7 @@ class Supervisor(Owner):
         self._template = Template(
             restarts(settings.main),
             inherited=[lock.descriptor],
-            environment=ENVIRONMENT[settings.compaction.allocator],
+            environment=environment(settings.compaction.allocator),
         )
         around = Surroundings(
             settings=lambda: self._settings,

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ipc.allocator import ENVIRONMENT
+from ipc.allocator import environment
 from ipc.limits import MIB
 
 CHECK_PASSWORDS = """
@@ -82,10 +82,10 @@ os.wait()
 """
 
 
-def run(script: str, **environment: str) -> list[int]:
+def run(script: str, **added: str) -> list[int]:
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | environment,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | added,
         capture_output=True,
         text=True,
         check=True,
@@ -109,7 +109,7 @@ def test_a_buffer_that_grows_again_and_again_is_faulted_in_once_and_goes_back_wh
 
 
 def test_with_the_librarys_allocator_a_few_survivors_do_not_keep_a_spike() -> None:
-    peak, left, allocated_peak, allocated_left = run(SURVIVE, **ENVIRONMENT["libc"])
+    peak, left, allocated_peak, allocated_left = run(SURVIVE, **environment("libc"))
 
     assert peak > 20 * MIB
     assert left < peak * 0.15
@@ -118,15 +118,15 @@ def test_with_the_librarys_allocator_a_few_survivors_do_not_keep_a_spike() -> No
 
 
 def test_with_the_interpreters_allocator_peaks_are_noticed_as_well() -> None:
-    _, _, allocated_peak, allocated_left = run(SURVIVE, **ENVIRONMENT["python"])
+    _, _, allocated_peak, allocated_left = run(SURVIVE, **environment("python"))
 
     assert allocated_peak > 20 * MIB
     assert allocated_left < allocated_peak * 0.05
 
 
 def test_what_is_forked_after_holes_were_filled_leaves_shared_pages_alone() -> None:
-    filled, copied = run(FORK.replace("FILLS", "True"), **ENVIRONMENT["libc"])
-    _, copied_otherwise = run(FORK.replace("FILLS", "False"), **ENVIRONMENT["libc"])
+    filled, copied = run(FORK.replace("FILLS", "True"), **environment("libc"))
+    _, copied_otherwise = run(FORK.replace("FILLS", "False"), **environment("libc"))
 
     assert filled > 4 * MIB
     assert copied < MIB
