@@ -30,7 +30,7 @@ SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols 
 FUZZ_SECONDS    ?= 60
 
 .PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-instructions lock clean
-.PHONY: conformance
+.PHONY: conformance memory-table
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
@@ -116,6 +116,9 @@ bench: build $(VENV)/.installed-bench ## the matrix beside RabbitMQ, and memory,
 
 bench-quick: build $(VENV)/.installed-test ## the matrix in a few minutes, printed only (CASES= BENCH_ARGS=)
 	@$(BIN)/python -m bench.matrix --cases "$(CASES)" --repetitions 1 --seconds 2 --minutes 5 $(BENCH_ARGS)
+
+memory-table: $(VENV)/.installed-test ## what of all collections stands in docs/memory.md, read off the code
+	@$(BIN)/python -m tests.compaction.collections_table --write
 
 bench-instructions: build $(VENV)/.installed-test ## instructions a message, by callgrind, into the history and docs/
 	@$(BIN)/python -m bench.instructions --write $(BENCH_ARGS)

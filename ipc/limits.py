@@ -113,8 +113,18 @@ SLICE_SECONDS_MAX: Final = 0.001  # the longest a compaction slice may hold the 
 STEPS_PER_CLOCK_CHECK: Final = 16  # when none of them freed anything
 COLLECTIONS_PER_STEP: Final = 64  # looked at in one step, of those nested in a dictionary
 DEQUE_COPY_ENTRIES_MAX: Final = 1024  # what a deque hides is at most this many entries' room, so longer ones stay
-GARBAGE_SECONDS_MIN: Final = 60.0  # between two collections of cycles, which hold the event loop
-GARBAGE_BLOCKS_MAX: Final = 100_000  # allocated since the start; with more, a collection takes more than about 10 ms
+GARBAGE_SECONDS_MIN: Final = 1.0  # between two collections of cycles, which hold the event loop
+GARBAGE_BYTES_MAX: Final = 3 * MIB  # allocated since the start; with more, a collection takes more than about 2 ms
+GARBAGE_BYTES_CRITICAL_MAX: Final = 16 * MIB  # the same for 10 ms, at CRITICAL
+IDLE_BYTES_MIN: Final = MIB  # a peak that was less above what is left is not worth looking at everything
+IDLE_SHARE_MIN: Final = 1 / 16  # nor is one that was less than this above it
+IDLE_LOOK_SECONDS_MAX: Final = 15.0  # between two looks at how much is allocated
+IDLE_LOOK_SECONDS_MIN: Final = 0.1
+IDLE_PATIENCE_SECONDS: Final = (
+    0.1  # a slice waits that long for clients to leave it time; then it takes one in a hundred
+)
+THRASH_SECONDS: Final = 60.0  # pages that come back sooner are kept that long, then twice that, and so on
+THRASH_DOUBLINGS_MAX: Final = 6  # to a little more than an hour
 FAILURES_LOGGED_MAX: Final = 5  # reasons named in the log of one pass
 PASSES_REMEMBERED_MAX: Final = 100
 VHOSTS_REPORTED_MAX: Final = 20  # those a pass freed most for: a report travels in one packet, and a hundred are kept
@@ -143,4 +153,5 @@ TRACEBACK_FRAMES_MAX: Final = 12  # the innermost ones of an exception in a line
 
 # allocator ------------------------------------------------------------------------------------------------------------
 ALLOCATOR_MAPPED_BYTES: Final = 256 * KIB  # supervisor: larger blocks are mapped, and go back the moment they are freed
+HOLES_BYTES_MAX: Final = 32 * MIB  # filled in the template's heap before it is forked; measured: 1.5 MB
 ALLOCATOR_KEPT_BYTES: Final = 32 * MIB  # shards: so much may stay free on top of the heap; glibc maps nothing smaller

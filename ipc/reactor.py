@@ -30,6 +30,7 @@ class Reactor:
     def __init__(self, *, spin_seconds: float = 0.0) -> None:
         self.ready: dict[int, int] = {}
         self._epoll = select.epoll()
+        self._fell_asleep = trio.Event()
         self.is_asleep = False  # waits in trio's loop, where only a descriptor wakes it
         self._heeded = -1
         self._owes_yield = False
@@ -64,11 +65,18 @@ class Reactor:
                 self._yielded()
         else:
             self.is_asleep = True
+            self._fell_asleep.set()
             try:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
             finally:
                 self.is_asleep = False
             self._yielded()
+
+    async def asleep(self) -> None:
+        """Returns when nothing is left to be done, until a descriptor is ready again."""
+        if not self.is_asleep:
+            self._fell_asleep = trio.Event()
+            await self._fell_asleep.wait()
 
     def poll(self, seconds: float = 0.0) -> bool:
         """Add to `ready` what is reported within this time; whether it was anything to serve."""

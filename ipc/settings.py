@@ -22,6 +22,7 @@ SegmentBytes = Annotated[int, Meta(ge=64 * 1024, le=1024 * 1024 * 1024)]
 Durability = Literal["fsync", "os"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+Kind = Literal["dict", "set", "OrderedDict", "defaultdict", "array", "deque"]
 
 
 class MainSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,11 +71,23 @@ class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
     retry_seconds: Seconds = 1.0
 
 
+class ShrinkSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What differs for one kind of collection, or in one vhost; None: as elsewhere."""
+
+    ratio: Ratio | None = None
+    floor_bytes: Count | None = None
+    idle_trim_seconds: Seconds | None = None
+
+
 class CompactionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """`[compaction]`: when a collection is worth shrinking and how pressure becomes a pass."""
 
     ratio: Ratio = 2.0
     floor_bytes: Count = 4096
+    kinds: dict[Kind, ShrinkSettings] = {}
+    vhosts: dict[str, ShrinkSettings] = {}
+    idle_trim_seconds: Seconds = 60.0
+    allocator: Literal["libc", "python"] = "libc"
     release_bytes_max: Positive = 512 * 1024 * 1024
     segment_cold_seconds: Seconds = 10.0
     cool_down_seconds: Seconds = 2.0

@@ -4,6 +4,7 @@ import trio
 
 from ipc.link import Link
 from ipc.messages.reports import ShardReport
+from runtime.owner import Owner
 
 ShardLink = Link[ShardReport]
 
@@ -12,8 +13,10 @@ class VHostDown(Exception):
     """No shard has the vhost open, and waiting longer will not help this client."""
 
 
-class Roster:
+class Roster(Owner):
     """Every vhost of the directory, the shard it is placed on, and the link to that shard while it is open there."""
+
+    COLLECTIONS = ("_failures", "_owners", "_places")
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}

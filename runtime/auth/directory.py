@@ -14,7 +14,7 @@ import re
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -28,6 +28,7 @@ from ipc.messages.rules import NO_RULES, Definition, Policy, Rules
 from ipc.settings import UserSettings
 from runtime.auth.directory_file import EVERYTHING, FORMAT, as_start_refusals, open_file, transaction
 from runtime.decisions.policies import PolicyRefusal, check_policy
+from runtime.owner import Owner
 
 __all__ = ["EVERYTHING", "FORMAT", "LIMITS", "Directory", "DirectoryRefusal", "User", "VHost"]
 
@@ -78,7 +79,7 @@ class _Copy(Struct, frozen=True):
     rules: dict[str, Rules]
 
 
-class Directory:
+class Directory(Owner):
     """Opened once by the supervisor; the command line opens its own beside it and sends a SIGHUP."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -99,6 +100,10 @@ class Directory:
             except BaseException:
                 connection.close()
                 raise
+
+    def owned(self) -> Iterable[Owner]:
+        """None: the copy is read anew with every change, and so never larger than what it holds."""
+        return ()
 
     def reload(self) -> None:
         """Read everything again: another process may have written. Raises sqlite3.Error."""

@@ -1,5 +1,6 @@
 """Logging in and entering a vhost: who is let in from where, with slow password checks kept off the event loop."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
@@ -11,19 +12,23 @@ from ipc.messages.commands import Permissions
 from ipc.settings import UserSettings
 from runtime.auth.directory import Directory, User
 from runtime.auth.passwords import DECOY_HASH, RecentLogins, verify
+from runtime.owner import Owner
 
 
 class LoginFailed(Exception):
     """Nobody logs in; the text is for the broker's log, a client never learns which part was wrong."""
 
 
-class Logins:
+class Logins(Owner):
     """Checks credentials against the directory, at most PASSWORD_CHECKS_MAX at once and each in a thread."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._recent = RecentLogins()
         self._limiter = trio.CapacityLimiter(PASSWORD_CHECKS_MAX)
+
+    def owned(self) -> Iterable[Owner]:
+        return (self._recent,)
 
     def recall(self, name: str, password: str, address: str, settings: UserSettings) -> User | None:
         """The user, if these very credentials were right a moment ago and may be used from this address."""

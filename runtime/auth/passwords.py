@@ -13,6 +13,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from ipc.limits import LOGIN_REMEMBERED_SECONDS, LOGINS_REMEMBERED_MAX
+from runtime.owner import Owner
 
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
@@ -33,11 +34,13 @@ def verify(password_hash: str, password: str) -> bool:
         return False
 
 
-class RecentLogins:
+class RecentLogins(Owner):
     """Checks that succeeded lately, as keyed digests of hash and password: bounded in number and age.
 
     A changed password changes the hash, so what is remembered of the old one can never match again.
     """
+
+    COLLECTIONS = ("_known_until",)
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)

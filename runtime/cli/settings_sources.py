@@ -130,11 +130,21 @@ def _converted(assignment: Assignment) -> Any:
     value = assignment.value
     if assignment.text and typing.get_origin(kind) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
+    if assignment.text and typing.get_origin(kind) is dict:
+        value = _table(value)
     try:
         return msgspec.convert(value, kind, strict=not assignment.text)
     except msgspec.ValidationError as fault:
         name = f"{assignment.section}.{assignment.key}"
         raise refused(assignment.source, f"{name}: expected {expectation(kind)}, not {assignment.value!r}") from fault
+
+
+def _table(text: str) -> Any:
+    """What stands for a table in one line, as in a file; the text itself where it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def expectation(kind: Any) -> str:
@@ -143,6 +153,8 @@ def expectation(kind: Any) -> str:
         return "one of " + ", ".join(typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         return "a list of strings"
+    if typing.get_origin(kind) is dict:
+        return "a table such as {dict = {ratio = 3.0}}"
     if typing.get_origin(kind) is not typing.Annotated:
         return NOUNS[kind]
     bare, *metas = typing.get_args(kind)

@@ -22,6 +22,7 @@ NEEDS_RESTART: Final = frozenset(
         "store.descriptors_open_max",
         "store.retry_seconds",
         "pump.spin_microseconds",
+        "compaction.allocator",
         "compaction.pressure_source",
         "users.default_user",
         "users.default_password",

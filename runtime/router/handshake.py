@@ -1,6 +1,6 @@
 """One client from its first byte to its shard: drives the negotiation and grants or refuses what it wishes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -15,13 +15,14 @@ from ipc.wire.amqp.negotiation import METHOD_OF_OPEN, Enter, Negotiation, Prove,
 from runtime.auth.directory import Directory, User
 from runtime.auth.login import LoginFailed, Logins, permissions_to_enter
 from runtime.decisions.sniffing import Protocol, sniff
+from runtime.owner import Owner
 from runtime.roster import Roster, VHostDown
 from runtime.router.peer import Peer
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("router")
 
 
-class Handshake:
+class Handshake(Owner):
     """What every negotiating client needs of the supervisor; one object serves them all."""
 
     def __init__(
@@ -31,6 +32,9 @@ class Handshake:
         self._directory = directory
         self._logins = logins
         self._settings_source = settings_source
+
+    def owned(self) -> Iterable[Owner]:
+        return (self._logins,)
 
     async def conduct(self, peer: Peer, negotiation: Negotiation, wish: Wish | None, unsent: bytes) -> None:
         """From any point on: `unsent` still has to be sent, `wish` to be granted.

@@ -21,6 +21,7 @@ from ipc.limits import ACCEPTS_PER_TURN, DESCRIPTORS_SHORT_SECONDS, GUESTS_LOOK_
 from ipc.reactor import READABLE, Reactor
 from ipc.settings import Settings
 from ipc.wire.amqp.negotiation import Enter, Negotiation, State, Wish
+from runtime.owner import Owner
 from runtime.router.handshake import Handshake, hear
 from runtime.router.offers import offer
 from runtime.router.peer import Peer, PeerGone
@@ -48,8 +49,10 @@ class Guest:
         return not self.unsent
 
 
-class Lobby:
+class Lobby(Owner):
     """All listeners and everyone who negotiates."""
+
+    COLLECTIONS = ("_doors", "_guests")
 
     def __init__(self, handshake: Handshake, settings_source: Callable[[], Settings], nursery: trio.Nursery) -> None:
         self._handshake = handshake
@@ -61,6 +64,9 @@ class Lobby:
         self._conducted = 0  # who is looked after by a task
         self._is_full = False
         self._is_exhausted = False
+
+    def owned(self) -> Iterable[Owner]:
+        return (self._handshake,)
 
     async def run(self, listeners: Iterable[trio.SocketListener]) -> None:
         """Until cancelled; then nobody negotiates any more."""

@@ -7,6 +7,7 @@ import trio
 from ipc.settings import Settings
 from runtime.auth.directory import Directory
 from runtime.auth.login import Logins
+from runtime.owner import Owner
 from runtime.roster import Roster
 from runtime.router.handshake import Handshake
 from runtime.router.listening import open_listeners
@@ -15,19 +16,28 @@ from runtime.router.lobby import Lobby
 __all__ = ["open_listeners", "serve"]
 
 
+def _nobody(_owner: Owner) -> None:
+    """Who does not ask for memory back need not know who holds it."""
+
+
 async def serve(
     listeners: Sequence[trio.SocketListener],
     roster: Roster,
     directory: Directory,
     settings_source: Callable[[], Settings],
     *,
+    own: Callable[[Owner], None] = _nobody,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept and hand over until cancelled; then the listeners are closed, and with them whoever still negotiates."""
+    """Accept and hand over until cancelled; then the listeners are closed, and with them whoever still negotiates.
+
+    `own` is told of what holds memory here.
+    """
     try:
         async with trio.open_nursery() as nursery:
             handshake = Handshake(roster, directory, Logins(directory), settings_source)
             lobby = Lobby(handshake, settings_source, nursery)
+            own(lobby)
             nursery.start_soon(lobby.see_off)
             task_status.started()
             await lobby.run(listeners)

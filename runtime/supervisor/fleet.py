@@ -1,6 +1,6 @@
 """All shards together: started at once, told things at once, drained at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import trio
 
@@ -8,11 +8,12 @@ from ipc.errors import StartRefused
 from ipc.messages.commands import Command
 from ipc.settings import MainSettings
 from runtime.decisions.restarts import Restarts
+from runtime.owner import Owner
 from runtime.roster import ShardLink
 from runtime.supervisor.shard import Shard, Surroundings
 
 
-class Fleet:
+class Fleet(Owner):
     """Shards 0 … N-1; N is fixed for the life of the supervisor."""
 
     def __init__(self, main: MainSettings, around: Surroundings, beyond_help: Callable[[StartRefused], None]) -> None:
@@ -20,6 +21,9 @@ class Fleet:
         self._is_running = False
         self._ended = trio.Event()
         self._shards = [Shard(number, around, restarts(main)) for number in range(main.shards)]
+
+    def owned(self) -> Iterable[Owner]:
+        return self._shards
 
     def __iter__(self) -> Iterator[Shard]:
         return iter(self._shards)

@@ -7,6 +7,7 @@ from typing import Final
 from ipc.limits import PASSES_REMEMBERED_MAX
 from ipc.messages.commands import Level
 from ipc.messages.reports import Reclaimed
+from runtime.owner import Owner
 
 UNASKED: Final = 0  # the number of passes that the supervisor did not ask for
 
@@ -25,8 +26,10 @@ class Pass:
         self.reports: list[Reclaimed] = []
 
 
-class Passes:
+class Passes(Owner):
     """Counters are bounded because triggers, levels and kinds are the broker's own words."""
+
+    COLLECTIONS = ("_passes",)
 
     def __init__(self) -> None:
         self._passes: deque[Pass] = deque(maxlen=PASSES_REMEMBERED_MAX)

@@ -2,7 +2,8 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -15,6 +16,8 @@ from ipc.link import LinkClosed
 from ipc.memory_reading import read_memory
 from ipc.messages.commands import Compact, Level
 from ipc.messages.reports import Reclaimed
+from ipc.settings import CompactionSettings
+from runtime.owner import Owner, rebuild
 from runtime.roster import ShardLink
 from runtime.supervisor.passes import Pass, Passes
 
@@ -23,16 +26,29 @@ SUPERVISOR: Final = -1  # the number under which the supervisor reports itself
 _log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
 
 
-class Reclaim:
+class Reclaim(Owner):
     """Passes over all processes; `passes` tells what they did."""
 
-    def __init__(self, links: Callable[[], list[tuple[int, ShardLink]]]) -> None:
+    COLLECTIONS = ("_awaited",)
+
+    def __init__(
+        self,
+        links: Callable[[], list[tuple[int, ShardLink]]],
+        root: Owner,
+        settings: Callable[[], CompactionSettings],
+    ) -> None:
+        """`root`: of everything the supervisor itself holds."""
         self._links = links
+        self._root = root
+        self._settings = settings
         self._one_pass = trio.Lock()
         self._number = 0
         self._awaited: set[int] = set()
         self._answered = trio.Event()
         self.passes = Passes()
+
+    def owned(self) -> Iterable[Owner]:
+        return (self.passes,)
 
     async def request(self, level: Level, trigger: str) -> Pass:
         """Run a pass; returns when every process that lives has reported."""
@@ -54,7 +70,7 @@ class Reclaim:
                     async with trio.open_nursery() as nursery:
                         for shard, link in links:
                             nursery.start_soon(self._ask, shard, link, Compact(self._number, level, trigger))
-                        self._remember(await _reclaim_own(self._number, level, trigger))
+                        self._remember(await reclaim_own(self._root, self._settings(), self._number, level, trigger))
                         while self._awaited:
                             await self._answered.wait()
             finally:
@@ -111,13 +127,24 @@ def fields(report: Reclaimed) -> dict[str, object]:
     }
 
 
-async def _reclaim_own(number: int, level: Level, trigger: str) -> Reclaimed:
-    """The supervisor keeps nothing big: what it can give back is garbage, and pages that its allocator holds."""
+async def reclaim_own(root: Owner, settings: CompactionSettings, number: int, level: Level, trigger: str) -> Reclaimed:
+    """The supervisor's own part: its collections, one a slice; then garbage, and pages that its allocator holds."""
     began = time.perf_counter()
     before = read_memory()
+    freed: Counter[str] = Counter()
+    failures = steps = 0
+    longest = 0.0
+    slice_began = time.perf_counter()
+    for step in rebuild(root, ratio=settings.ratio, floor_bytes=settings.floor_bytes):
+        freed[step.kind] += step.size_bytes
+        failures += step.failed
+        steps += 1
+        longest = max(longest, time.perf_counter() - slice_began)
+        await trio.lowlevel.checkpoint()
+        slice_began = time.perf_counter()
     collecting = time.perf_counter()
     gc.collect()
-    collected = time.perf_counter()
+    longest = max(longest, time.perf_counter() - collecting)
     if level >= Level.RELEASE:
         await trio.to_thread.run_sync(trim_allocator)
     after = read_memory()
@@ -127,11 +154,11 @@ async def _reclaim_own(number: int, level: Level, trigger: str) -> Reclaimed:
         level=level,
         trigger=trigger,
         seconds=time.perf_counter() - began,
-        slice_seconds_longest=collected - collecting,
-        steps=2 if level >= Level.RELEASE else 1,
-        freed_bytes_by_kind={"allocator": max(0, before.rss - after.rss)},
+        slice_seconds_longest=longest,
+        steps=steps,
+        freed_bytes_by_kind=+freed | {"allocator": max(0, before.rss - after.rss)},
         freed_bytes_by_vhost={},
-        failures=0,
+        failures=failures,
         before=before,
         after=after,
     )

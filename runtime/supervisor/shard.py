@@ -29,6 +29,7 @@ from ipc.messages.reports import (
 from ipc.settings import Settings
 from runtime.auth.directory import Directory
 from runtime.decisions.restarts import Restarts
+from runtime.owner import Owner
 from runtime.pressure.alarms import AlarmWatch
 from runtime.roster import Roster, ShardLink
 from runtime.supervisor.life import Life, ending_text
@@ -61,8 +62,10 @@ class _Alive(NamedTuple):
     life: Life
 
 
-class Shard:
+class Shard(Owner):
     """Shard `number`, whichever process that is at the moment."""
+
+    COLLECTIONS = ("_closings",)
 
     def __init__(self, number: int, around: Surroundings, restarts: Restarts) -> None:
         self.number = number

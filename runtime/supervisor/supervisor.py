@@ -10,6 +10,7 @@ import structlog
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from ipc.allocator import environment
 from ipc.errors import ExitCode, StartRefused
 from ipc.log import configure_logging
 from ipc.messages.commands import Level, SettingsChanged
@@ -20,6 +21,7 @@ from runtime.auth.directory import Directory
 from runtime.control import place
 from runtime.control.server import ControlServer
 from runtime.decisions.reload import reload
+from runtime.owner import Owner
 from runtime.pressure.alarms import AlarmWatch
 from runtime.pressure.gauge import Gauge
 from runtime.pressure.watcher import watch
@@ -48,7 +50,7 @@ class SettingsSource(Protocol):
     def read(self) -> Settings: ...
 
 
-class Supervisor:
+class Supervisor(Owner):
     """Owns everything that lives as long as the broker does; `run` is its whole life."""
 
     def __init__(
@@ -68,7 +70,11 @@ class Supervisor:
         self._readiness = Readiness(os.environ)
         self._roster = Roster()
         self._vhosts = VHosts(lock.paths, directory, self._roster, settings.main.shards)
-        self._template = Template(restarts(settings.main), inherited=[lock.descriptor])
+        self._template = Template(
+            restarts(settings.main),
+            inherited=[lock.descriptor],
+            environment=environment(settings.compaction.allocator),
+        )
         self._alarms = AlarmWatch(lambda: self._settings, self._processes, lock.paths.root)
         around = Surroundings(
             settings=lambda: self._settings,
@@ -83,7 +89,8 @@ class Supervisor:
             lost=self._note_lost,
         )
         self._fleet = Fleet(settings.main, around, self._refuse)
-        self._reclaim = Reclaim(self._fleet.links)
+        self._lobby: Owner | None = None
+        self._reclaim = Reclaim(self._fleet.links, self, lambda: self._settings.compaction)
         self._inquiries = Inquiries(self._fleet.links, settings.main.shards)
         self._gauge = Gauge()
         self._refusal: StartRefused | None = None
@@ -93,6 +100,10 @@ class Supervisor:
         self._stop = trio.Event()
         self._hung_up = trio.Event()
         self._compaction_wanted = trio.Event()
+
+    def owned(self) -> Iterable[Owner]:
+        owners = (self._directory, self._roster, self._vhosts, self._template, self._fleet, self._reclaim)
+        return owners if self._lobby is None else (*owners, self._lobby)
 
     async def run(self) -> None:
         """Until a signal or a refusal ends it. Raises StartRefused."""
@@ -167,7 +178,17 @@ class Supervisor:
         self, listeners: Sequence[trio.SocketListener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         with self._accepting:
-            await serve(listeners, self._roster, self._directory, lambda: self._settings, task_status=task_status)
+            await serve(
+                listeners,
+                self._roster,
+                self._directory,
+                lambda: self._settings,
+                own=self._keep_lobby,
+                task_status=task_status,
+            )
+
+    def _keep_lobby(self, lobby: Owner) -> None:
+        self._lobby = lobby
 
     async def _answer_controls(self, listeners: Sequence[trio.SocketListener]) -> None:
         """From before the first shard is there until the last one has drained, so that one can look how it goes."""

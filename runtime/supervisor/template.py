@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -23,6 +24,7 @@ from ipc.messages.commands import SpawnShard
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import ChildEnded, Hello, ShardSpawned, TemplateReport
 from runtime.decisions.restarts import Restarts
+from runtime.owner import Owner
 from runtime.supervisor.life import Life, ending_text
 
 _log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
@@ -39,15 +41,26 @@ ENDINGS_REMEMBERED_MAX: Final = 256
 SUPERVISORS_SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
 # Addressed to the supervisor by whoever started it.
 NOT_INHERITED: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID"})
+NOTHING_ADDED: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class Template:
+class Template(Owner):
     """Keeps one template process alive while `run` runs, and asks it for shards."""
 
-    def __init__(self, restarts: Restarts, *, inherited: Sequence[int] = (), command: Sequence[str] = COMMAND) -> None:
-        """`inherited` descriptors are open in the template and in every shard."""
+    COLLECTIONS = ("_endings",)
+
+    def __init__(
+        self,
+        restarts: Restarts,
+        *,
+        inherited: Sequence[int] = (),
+        environment: Mapping[str, str] = NOTHING_ADDED,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        """`inherited` descriptors are open in the template and in every shard; both get `environment` added to ours."""
         self._restarts = restarts
         self._inherited = tuple(inherited)
+        self._environment = environment
         self._command = tuple(command)
         self._link: Link[TemplateReport] | None = None
         self._pid: int | None = None
@@ -93,7 +106,7 @@ class Template:
     async def _live(self) -> None:
         ours, theirs = link_pair()
         with theirs:
-            process = start(self._command, theirs, self._inherited)
+            process = start(self._command, theirs, self._inherited, self._environment)
         link: Link[TemplateReport] = Link(ours, TemplateReport)
         life = Life.of(process.pid)
         self._pid = process.pid
@@ -165,10 +178,13 @@ async def _greet(link: Link[TemplateReport]) -> None:
         raise msgspec.DecodeError("its messages are those of another version: the installation was changed")
 
 
-def start(command: Sequence[str], end: socket.socket, inherited: Sequence[int]) -> "subprocess.Popen[bytes]":
+def start(
+    command: Sequence[str], end: socket.socket, inherited: Sequence[int], added: Mapping[str, str] = NOTHING_ADDED
+) -> "subprocess.Popen[bytes]":
     """Start `command FD` with no descriptors but `end`, `inherited` and standard error, deaf to our signals."""
     environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     # The child finds every module exactly where we found it, whatever directory it is started in.
+    environment |= added
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS_SIGNALS)
     try:

@@ -12,6 +12,7 @@ from ipc.messages.commands import Permissions, PermissionsChanged, RulesChanged
 from ipc.messages.rules import NO_RULES, Rules
 from runtime.auth.directory import Directory, DirectoryRefusal, VHost
 from runtime.decisions.placement import shard_of
+from runtime.owner import Owner
 from runtime.roster import Roster
 from runtime.supervisor import vhost_files
 from runtime.supervisor.fleet import Fleet
@@ -21,8 +22,10 @@ _log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
 PermissionTable = dict[tuple[str, str], Permissions]
 
 
-class VHosts:
+class VHosts(Owner):
     """The vhosts as they were when the directory was last looked at."""
+
+    COLLECTIONS = ("_permissions", "_rules", "_seen")
 
     def __init__(self, paths: DataDirectory, directory: Directory, roster: Roster, shards: int) -> None:
         self._paths = paths

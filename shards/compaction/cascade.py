@@ -37,7 +37,7 @@ def cascade(root: Compactable, level: Level, policy: ShrinkPolicy) -> Generator[
             continue
         owner = siblings.pop()
         label = above or owner.compaction_label
-        for step in _shrink(owner, level, policy):
+        for step in _shrink(owner, level, policy.within(label)):
             if isinstance(step, Freed) and step.kind == SEGMENT_PAGES:
                 policy = _less(policy, step.size_bytes)
             if policy.is_dry and isinstance(step, Offload):

@@ -2,9 +2,9 @@
 
 CPython keeps the table of a dict or set and the buffer of an `array` at their largest, whatever is deleted; lists and
 bytearrays shrink by themselves. `sys.getsizeof` tells what is kept, and the formulas below tell what a fresh copy would
-take. Measured, growth stays within twice that plus 4 KiB, and so do a fresh copy and churn below the same peak. Only
-where one entry more needs the next larger table (a set of 255 entries, a dict of 21,845) churn can look worth a copy in
-every pass: it costs microseconds and frees what it says.
+take. Measured, growth stays within twice that plus 4 KiB, and so do a fresh copy and churn below the same peak. Where a
+few entries more need the next larger table (a set of 255 entries, a dict of 21,845), churn would look worth a copy in
+every pass, so tables are judged as if they held an eighth more than they do.
 
 The copy takes the old one's place in a single assignment, so that whoever runs out of memory before it, loses nothing.
 A dry run makes the same copy, measures it and drops it: so it foretells to the byte what a pass would free, for as long
@@ -14,15 +14,15 @@ as nothing else happens.
 import sys
 from array import array
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ipc.limits import COLLECTIONS_PER_STEP, DEQUE_COPY_ENTRIES_MAX
 from ipc.messages.commands import Level
-from ipc.settings import CompactionSettings
+from ipc.settings import CompactionSettings, ShrinkSettings
 from shards.compaction.steps import LOOKED, Failed, Freed, Step
 
 POINTER_BYTES: Final = 8
@@ -36,6 +36,8 @@ SET_EMPTY_BYTES: Final = 216
 SET_ENTRY_BYTES: Final = 16
 SET_TABLE_MIN: Final = 8
 SET_INLINE_ENTRIES: Final = 4
+ROOM_SHIFT: Final = 3
+ROOM_MIN: Final = 2
 ARRAY_EMPTY_BYTES: Final = sys.getsizeof(array("B"))
 
 
@@ -93,6 +95,14 @@ def _copy_array(old: "array[Any]") -> "array[Any]":
     return array(old.typecode, old)
 
 
+def _leave(_old: Any) -> None:
+    pass
+
+
+def _empty_array(old: "array[Any]") -> None:
+    del old[:]
+
+
 def _never(_old: Any, _level: Level) -> bool:
     return False
 
@@ -108,21 +118,43 @@ class Rule(Struct, frozen=True):
     fresh: Callable[[Any], int]  # bytes a fresh copy would take
     copy: Callable[[Any], Any]  # a fresh copy of the same type, order and content
     hides: Callable[[Any, Level], bool] = _never  # whether to copy it whatever its size says
+    empty: Callable[[Any], None] = _leave  # what becomes of the old one
+    roomy: Callable[[Any], int] | None = None  # the bytes judged by, where those of a copy would soon not be enough
 
 
 Rules: TypeAlias = Mapping[type, Rule]
 
+
+def _table(fresh: Callable[[int], int], copy: Callable[[Any], Any]) -> Rule:
+    """A hash table's, judged with room for an eighth more: churn at a table's edge would undo each copy at once."""
+    return Rule(
+        lambda old: fresh(len(old)), copy, roomy=lambda old: fresh(len(old) + (len(old) >> ROOM_SHIFT) + ROOM_MIN)
+    )
+
+
 # Never `d.copy()`: after popitem() it clones the whole table (measured: 42 MB for ten entries).
 RULES: Final[Rules] = MappingProxyType(
     {
-        dict: Rule(lambda old: dict_fresh(len(old)), dict),
-        OrderedDict: Rule(lambda old: ordered_dict_fresh(len(old)), OrderedDict),
-        defaultdict: Rule(lambda old: default_dict_fresh(len(old)), _copy_default_dict),
-        set: Rule(lambda old: set_fresh(len(old)), set),
-        array: Rule(lambda old: ARRAY_EMPTY_BYTES + old.itemsize * len(old), _copy_array),
-        deque: Rule(sys.getsizeof, lambda old: deque(old, old.maxlen), hides=_deque_hides),
+        dict: _table(dict_fresh, dict),
+        OrderedDict: _table(ordered_dict_fresh, OrderedDict),
+        defaultdict: _table(default_dict_fresh, _copy_default_dict),
+        set: _table(set_fresh, set),
+        array: Rule(lambda old: ARRAY_EMPTY_BYTES + old.itemsize * len(old), _copy_array, empty=_empty_array),
+        deque: Rule(sys.getsizeof, lambda old: deque(old, old.maxlen), hides=_deque_hides, empty=deque.clear),
     }
 )
+
+
+class Worth(Struct, frozen=True):
+    """When a collection is rebuilt, where that differs from elsewhere; None: it does not."""
+
+    ratio: float | None = None
+    floor_bytes: int | None = None
+    rests: bool = False  # not in this pass at all
+
+
+UNSAID: Final = Worth()
+NOTHING_SAID: Final[Mapping[str, Worth]] = MappingProxyType({})
 
 
 class ShrinkPolicy(Struct, frozen=True):
@@ -132,21 +164,54 @@ class ShrinkPolicy(Struct, frozen=True):
     floor_bytes: int
     release_bytes_max: int  # of file pages, in what is left of this pass
     cold_before: int  # milliseconds of broker time: what was read since then is not cold
+    now: int = 0  # milliseconds of broker time
+    kinds: Mapping[str, Worth] = NOTHING_SAID  # by name of the type
+    labels: Mapping[str, Worth] = NOTHING_SAID  # by the label bytes are counted for, such as a vhost's name
+    label: Worth = UNSAID  # of the owner at hand
     rules: Rules = RULES
     is_dry: bool = False  # everything is decided and measured, copies included, and nothing is changed
 
     @classmethod
-    def at(cls, settings: CompactionSettings, now: int) -> "ShrinkPolicy":
-        """The policy these settings ask for in a pass that begins `now`, in milliseconds of broker time."""
+    def at(cls, settings: CompactionSettings, now: int, *, resting: Collection[str] = ()) -> "ShrinkPolicy":
+        """The policy these settings ask for in a pass that begins `now`, in milliseconds of broker time.
+
+        `resting`: kinds and vhosts that are to be passed by.
+        """
         return cls(
             ratio=settings.ratio,
             floor_bytes=settings.floor_bytes,
             release_bytes_max=settings.release_bytes_max,
             cold_before=now - round(settings.segment_cold_seconds * 1000),
+            now=now,
+            kinds=_worths(settings.kinds, resting),
+            labels=_worths(settings.vhosts, resting),
         )
 
-    def worth(self, size_bytes: int, fresh_bytes: int) -> bool:
-        return size_bytes > self.ratio * fresh_bytes + self.floor_bytes
+    def within(self, label: str) -> "ShrinkPolicy":
+        """The policy for owners that count for this label."""
+        found = self.labels.get(label, UNSAID)
+        return self if found is self.label else structs.replace(self, label=found)
+
+    def worth(self, size_bytes: int, fresh_bytes: int, kind: str = "") -> bool:
+        """Whether a rebuild pays; what is said of the vhost counts more than what is said of the kind."""
+        said = self.kinds.get(kind, UNSAID)
+        if said is UNSAID and self.label is UNSAID:
+            return size_bytes > self.ratio * fresh_bytes + self.floor_bytes
+        ratio = _first(self.label.ratio, said.ratio, self.ratio)
+        floor_bytes = _first(self.label.floor_bytes, said.floor_bytes, self.floor_bytes)
+        return size_bytes > ratio * fresh_bytes + floor_bytes
+
+    def rests(self, kind: str) -> bool:
+        """Whether collections of this kind are passed by."""
+        return self.label.rests or self.kinds.get(kind, UNSAID).rests
+
+
+def _worths(settings: Mapping[Any, ShrinkSettings], resting: Collection[str]) -> Mapping[str, Worth]:
+    return {name: Worth(rule.ratio, rule.floor_bytes, name in resting) for name, rule in settings.items()}
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)
 
 
 Path: TypeAlias = tuple[Any, ...]
@@ -155,10 +220,20 @@ Path: TypeAlias = tuple[Any, ...]
 
 def shrink_attribute(owner: object, name: str, level: Level, policy: ShrinkPolicy) -> Step | None:
     """Rebuild the collection in `owner.name` if that is worth it; None when it is not, or when there is none."""
-    fresh, step = _rebuilt(getattr(owner, name, None), level, policy)
+    old = getattr(owner, name, None)
+    fresh, step = _rebuilt(old, level, policy)
     if fresh is not None and not policy.is_dry:
         setattr(owner, name, fresh)
+        _empty(old, policy)
     return step
+
+
+def _empty(old: Any, policy: ShrinkPolicy) -> None:
+    """A stray reference to what was replaced must not keep its memory; not to a table, which somebody may walk."""
+    try:
+        policy.rules[type(old)].empty(old)
+    except BufferError:
+        pass  # a view of it is alive, and is what keeps it
 
 
 def shed_attribute(owner: object, name: str, policy: ShrinkPolicy) -> Step:
@@ -227,13 +302,14 @@ def _find(owner: object, path: Path) -> Any:
 
 def _rebuilt(old: Any, level: Level, policy: ShrinkPolicy) -> tuple[Any, Step | None]:
     """A smaller copy that is to take the place of `old`, or None; and what there is to say about it, if anything."""
-    rule = policy.rules.get(type(old))
-    if rule is None:
+    kind = type(old)
+    rule = policy.rules.get(kind)
+    if rule is None or policy.rests(kind.__name__):
         return None, None
     try:
         size = sys.getsizeof(old)
         hides = rule.hides(old, level)
-        if not hides and not policy.worth(size, rule.fresh(old)):
+        if not hides and not policy.worth(size, (rule.roomy or rule.fresh)(old), kind.__name__):
             return None, None
         fresh = rule.copy(old)
         freed = size - sys.getsizeof(fresh)

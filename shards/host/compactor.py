@@ -1,15 +1,16 @@
 """Runs compaction passes beside the pump: slices of about a millisecond, blocking work in threads, then a report.
 
 ```
-reading ─► cascade: slice │ other tasks │ slice │ thread │ slice … ─► malloc_trim ─► gc, if cheap ─► reading
+reading ─► cascade: slice │ other tasks │ slice │ thread │ slice … ─► gc, if cheap ─► malloc_trim ─► reading
 ```
+A pass that nobody asked for, because a peak has passed, leaves all time to clients: each slice waits until these are
+idle.
 """
 
 import gc
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from enum import Enum, auto
 from typing import Final
@@ -18,10 +19,11 @@ import structlog
 import trio
 from msgspec import structs
 
-from ipc.allocator import trim_allocator
+from ipc.allocator import allocated_bytes, trim_allocator
 from ipc.limits import (
     FAILURES_LOGGED_MAX,
-    GARBAGE_BLOCKS_MAX,
+    GARBAGE_BYTES_CRITICAL_MAX,
+    GARBAGE_BYTES_MAX,
     GARBAGE_SECONDS_MIN,
     SLICE_SECONDS_MAX,
     STEPS_PER_CLOCK_CHECK,
@@ -33,10 +35,15 @@ from ipc.messages.reports import MemoryReading, Reclaimable, Reclaimed
 from ipc.settings import CompactionSettings
 from shards.compaction.cascade import Label, cascade
 from shards.compaction.compactable import Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
+from shards.compaction.rests import Rests
 
 _LOG: Final = structlog.get_logger("compactor")
 
 Clock = Callable[[], float]
+Pause = Callable[[], Awaitable[None]]
+
+IDLE: Final = "idle"
+"""The trigger of passes that nobody asked for."""
 
 
 class Compactor:
@@ -48,6 +55,7 @@ class Compactor:
         self._clock = clock
         self._running: _Running | None = None
         self._garbage = _Garbage(clock)
+        self._rests = Rests()
 
     async def run_pass(self, command: Compact, settings: CompactionSettings, *, now: int) -> Reclaimed:
         """What one pass gave back; `now` in milliseconds of broker time.
@@ -72,7 +80,7 @@ class Compactor:
         began = self._clock()
         tally = _Tally()
         policy = structs.replace(ShrinkPolicy.at(settings, now), is_dry=True)
-        await self._shrink(question.level, policy, tally)
+        await self._shrink(question.level, policy, tally, trio.lowlevel.checkpoint)
         return Reclaimable(
             question.number,
             self._shard,
@@ -86,14 +94,31 @@ class Compactor:
             reading=await _memory(),
         )
 
-    async def _run(self, command: Compact, policy: ShrinkPolicy) -> Reclaimed:
+    async def run_idle_pass(self, settings: CompactionSettings, pause: Pause, *, now: int) -> Reclaimed | None:
+        """Give back what a peak has left, taking a slice only after each `pause`; None while another pass runs."""
+        if self._running is not None:
+            return None
+        command = Compact(0, Level.TRIM, IDLE)
+        running = self._running = _Running(command.level)
+        try:
+            policy = ShrinkPolicy.at(settings, now, resting=self._rests.resting(settings, now))
+            running.reclaimed = await self._run(command, policy, pause)
+            return running.reclaimed
+        finally:
+            self._running = None
+            running.ended.set()
+
+    async def _run(self, command: Compact, policy: ShrinkPolicy, pause: Pause = trio.lowlevel.checkpoint) -> Reclaimed:
         began = self._clock()
         tally = _Tally()
         before = await _memory()
-        await self._shrink(command.level, policy, tally)
-        if command.level >= Level.RELEASE:
+        await self._shrink(command.level, policy, tally, pause)
+        if command.level >= Level.RELEASE or command.trigger == IDLE:
+            # First the garbage: the interpreter's free lists, which go with it, are strewn over pages to be given back.
+            allocated = await trio.to_thread.run_sync(allocated_bytes)
+            await pause()
+            tally.slice(self._garbage.collect(allocated, command.level))
             await trio.to_thread.run_sync(trim_allocator)
-            tally.slice(self._garbage.collect())
         after = await _memory()
         if tally.failures:
             _LOG.warning("part of a compaction pass failed", failures=tally.failures, reasons=tally.reasons)
@@ -112,14 +137,14 @@ class Compactor:
             after=after,
         )
 
-    async def _shrink(self, level: Level, policy: ShrinkPolicy, tally: "_Tally") -> None:
+    async def _shrink(self, level: Level, policy: ShrinkPolicy, tally: "_Tally", pause: Pause) -> None:
         with closing(cascade(self._root, level, policy)) as steps:
             try:
                 while (ending := self._slice(steps, tally)) is not _Ending.PASS_DONE:
                     if isinstance(ending, Offload):
                         await _offload(ending, tally)
                     else:
-                        await trio.lowlevel.checkpoint()
+                        await pause()
             except Exception:  # noqa: BLE001 - a pass is not worth a shard
                 # An owner is broken. What the pass did so far holds, and its clients need not pay for the defect.
                 _LOG.exception("compaction pass cut short by a defect")
@@ -200,20 +225,22 @@ class _Garbage:
     """Cycles are collected last, seldom, and only while few objects live: a collection holds the loop and the GIL.
 
     Reference counts free what a broker holds; in every measurement a collection returned nothing, at 125 ms a million
-    objects. Every tracked object is an allocated block, so the count of blocks, which is cheap, bounds them.
+    objects. But a full one also empties the interpreter's free lists, whose few hundred kilobytes are strewn over many
+    pages (measured: 6 MB after a spike of 36). What is allocated bounds how many objects there are to look at.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._blocks_first = sys.getallocatedblocks()
+        self._allocated_first = allocated_bytes()
         self._collected_at: float | None = None
 
-    def collect(self) -> float:
-        """The seconds it took."""
+    def collect(self, allocated: int, level: Level) -> float:
+        """The seconds it took; `allocated` in bytes."""
         began = self._clock()
         if self._collected_at is not None and began - self._collected_at < GARBAGE_SECONDS_MIN:
             return 0.0
-        if sys.getallocatedblocks() - self._blocks_first > GARBAGE_BLOCKS_MAX:
+        most = GARBAGE_BYTES_CRITICAL_MAX if level >= Level.CRITICAL else GARBAGE_BYTES_MAX
+        if allocated - self._allocated_first > most:
             return 0.0
         gc.collect()
         self._collected_at = self._clock()

@@ -13,7 +13,7 @@ sent; `restraint.py` says how far.
 
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import structlog
@@ -27,8 +27,9 @@ from ipc.limits import (
     RESTRAINED_BYTES_MAX,
     SHORT_BYTES_PER_TURN,
 )
+from ipc.messages.commands import Level
 from ipc.reactor import GONE, HUNG_UP, READABLE, WRITABLE, Reactor
-from shards.compaction.compactable import Compactable
+from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.host.alarm import Alarm
 from shards.host.bell import Bell
 from shards.host.checkpointer import Checkpointer
@@ -41,6 +42,7 @@ from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, Connection, Conn
 
 _FRAME_MAX_FIRST: Final = 128 * 1024
 _PEER_BYTES: Final = 400  # of a peer, its socket object and its keys (measured)
+_BUFFER_BYTES: Final = RECEIVE_BYTES_PER_TURN + _FRAME_MAX_FIRST
 
 
 class Pump(Compactable):
@@ -73,7 +75,7 @@ class Pump(Compactable):
         self._on_storage_error = on_storage_error
         self._peers: dict[int, Peer] = {}
         self._senders: dict[Sender, Peer] = {}
-        self._buffer = memoryview(bytearray(RECEIVE_BYTES_PER_TURN + _FRAME_MAX_FIRST))
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._restraint = Restraint()
         self._held: dict[int, Peer] = {}  # publishers that nobody reads from for the moment, by descriptor
         self._draining: dict[Peer, int] = {}  # full, and when they last took something; the longest ago first
@@ -87,6 +89,15 @@ class Pump(Compactable):
 
     def holdings(self) -> Iterable[tuple[str, int]]:
         return (("receive buffer", len(self._buffer)), (self.KIND, _PEER_BYTES * len(self._peers)))
+
+    def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
+        """Also the shared buffer, which a client with large frames once made larger."""
+        yield from super().shrink(level, policy)
+        beyond_bytes = len(self._buffer) - _BUFFER_BYTES
+        if beyond_bytes > 0:
+            if not policy.is_dry:
+                self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+            yield Freed("buffer", beyond_bytes)
 
     async def departure(self) -> None:
         """Returns when the next client has gone."""

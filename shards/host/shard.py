@@ -25,7 +25,7 @@ from ipc.link import Link, LinkClosed
 from ipc.log import configure_logging
 from ipc.messages.commands import Alarms, Compact, Question, ShardCommand, Start
 from ipc.messages.fingerprint import fingerprint
-from ipc.messages.reports import Drained, Hello, StorageBlocked
+from ipc.messages.reports import Drained, Hello, Reclaimed, StorageBlocked
 from ipc.reactor import Reactor
 from ipc.settings import Settings
 from shards.compaction.compactable import Compactable
@@ -38,6 +38,7 @@ from shards.host.clock import BrokerClock
 from shards.host.compactor import Compactor
 from shards.host.control import SHUTTING_DOWN, obey
 from shards.host.deadlines import Deadlines
+from shards.host.idle_trim import IdleTrim
 from shards.host.pump import Pump
 from shards.host.syncer import Syncer
 from shards.host.worker import SyncFailed
@@ -82,6 +83,9 @@ class Shard(Compactable):
             self.alarm,
             on_storage_error=self._storage_failed,
         )
+        self.idle_trim = IdleTrim(
+            self.compactor, reactor, lambda: self.settings.compaction, self.clock, self._report_reclaimed
+        )
         self._nursery: trio.Nursery | None = None
         self._log = structlog.get_logger("shard")
 
@@ -94,6 +98,7 @@ class Shard(Compactable):
             self._nursery = nursery
             nursery.start_soon(self.pump.run)
             nursery.start_soon(self.alarm.run)
+            nursery.start_soon(self.idle_trim.run)
             nursery.start_soon(self.deadlines.run, self.pump.tick, self.bell.ring)
             await self._drain(await obey(self))
             nursery.cancel_scope.cancel()
@@ -105,6 +110,9 @@ class Shard(Compactable):
 
     async def _run_pass(self, command: Compact) -> None:
         reclaimed = await self.compactor.run_pass(command, self.settings.compaction, now=self.clock())
+        await self._report_reclaimed(reclaimed)
+
+    async def _report_reclaimed(self, reclaimed: Reclaimed) -> None:
         self.bell.ring()
         with contextlib.suppress(LinkClosed):
             await self.link.send(reclaimed)

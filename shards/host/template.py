@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from ipc.allocator import fill_holes, trim_allocator
 from ipc.limits import PACKET_BYTES_MAX, PACKET_DESCRIPTORS_MAX
 from ipc.messages.commands import SpawnShard
 from ipc.messages.fingerprint import fingerprint
@@ -111,6 +112,8 @@ def main() -> None:
     link.set_inheritable(False)
     gc.collect()
     gc.freeze()
+    trim_allocator()
+    fill_holes()
     Template(link).run()
 
 

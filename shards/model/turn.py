@@ -227,8 +227,9 @@ class Turn(Compactable):
             if has_more:
                 self.wake(queue)
 
-    def _write_journals(self) -> Iterable[OSError]:
+    def _write_journals(self) -> list[OSError]:
         """What this turn did becomes durable here, or with the files it is written to below; who refused."""
+        refusals = []
         for queue in self.unflushed:
             journal = queue.note()
             if journal is not None:
@@ -237,15 +238,17 @@ class Turn(Compactable):
             try:
                 journal.write()
             except OSError as fault:
-                yield fault
+                refusals.append(fault)
+        return refusals
 
-    def _write_back(self) -> Iterable[OSError]:
+    def _write_back(self) -> list[OSError]:
         """What has stood in a journal only for long enough goes to its place; who refused."""
+        refusals = []
         for journal in tuple(self.journals):
             try:
                 journal.write_back(self.now)
             except OSError as fault:
-                yield fault
+                refusals.append(fault)
             if journal.wants_checkpoint:
                 self.checkpoints[journal] = None
             due = journal.due
@@ -253,6 +256,7 @@ class Turn(Compactable):
                 self.agenda.set(journal, due)
             else:
                 del self.journals[journal]
+        return refusals
 
     def checkpointed(self, journal: Journal) -> None:
         """What `begin_checkpoint` gave is on disk."""
@@ -267,15 +271,17 @@ class Turn(Compactable):
         self.checkpoints.pop(journal, None)
         journal.close()
 
-    def _flush(self) -> Iterable[OSError]:
+    def _flush(self) -> list[OSError]:
         unflushed, self.unflushed = self.unflushed, {}
+        refusals = []
         for queue in unflushed:
             try:
                 queue.flush(self.now)
             except OSError as fault:
                 # The others may have files to unlink, which is how a full disk gets room again.
                 self.unflushed[queue] = None
-                yield fault
+                refusals.append(fault)
+        return refusals
 
     @property
     def is_storage_blocked(self) -> bool:

@@ -12,7 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
-from shards.compaction.compactable import Compactable
+from ipc.messages.commands import Level
+from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.store.blocks import Buffer
 
 IOV_PARTS_MAX: Final = 1024  # IOV_MAX of Linux
@@ -274,6 +275,18 @@ class DiskFiles(Compactable):
             return []
 
     # giving back ------------------------------------------------------------------------------------------------------
+
+    def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
+        """At CRITICAL also what maps have faulted in; whoever reads on takes it from the page cache again."""
+        yield from super().shrink(level, policy)
+        if level < Level.CRITICAL or policy.is_dry:
+            return
+        for path in list(self._maps):
+            mapped = self._maps.get(path)
+            if mapped is not None:
+                mapped.madvise(mmap.MADV_DONTNEED)
+                del mapped  # between two steps it may be dropped
+                yield Freed("mapped pages", 0)  # how many there were nobody tells
 
     def release(self, path: str) -> None:
         mapped = self._maps.get(path)

@@ -412,7 +412,7 @@ class MessageStore(Compactable):
         return Span(buffer, index, index + _record_bytes(buffer, index)[0], base, redelivered=redelivered)
 
     def _map(self, segment: Segment) -> mmap:
-        segment.is_released = False
+        segment.touched()
         return self._files.map(segment.path, segment.capacity)
 
     def _enter(self, number: int) -> None:
@@ -867,7 +867,7 @@ class MessageStore(Compactable):
             self._read_skip = skip
         segment.add_skip(base & OFFSET_MASK, skip)
         segment.live += live
-        segment.is_released = False
+        segment.touched()
         segment.size = aligned(start + payload_bytes)
         self._tail_base = self._number << 32 | segment.end + PLACED_HEADER_BYTES
         if self._tail_settled is not None:
@@ -993,14 +993,14 @@ class MessageStore(Compactable):
     def _release(self, segment: Segment, policy: ShrinkPolicy) -> None:
         if not policy.is_dry:
             self._files.release(segment.path)
-            segment.is_released = True
+            segment.released(policy.now)
 
     def _is_cold(self, segment: Segment, policy: ShrinkPolicy) -> bool:
         return (
             segment is not self._active
-            and not segment.is_released
             and segment.number != self._read >> 32
             and segment.written_at <= policy.cold_before
+            and (segment.guard is None or segment.guard.may_release(policy.now))
         )
 
 

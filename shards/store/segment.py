@@ -28,6 +28,7 @@ from shards.store.columns import body_bytes
 from shards.store.files import Files
 from shards.store.record import LENGTH, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
+from shards.store.thrash_guard import ThrashGuard
 
 MESSAGES_SUFFIX: Final = ".messages"
 ACKS_SUFFIX: Final = ".acks"
@@ -49,9 +50,9 @@ class Segment(Compactable):
         "capacity",
         "deleted",
         "deleted_at",
+        "guard",
         "holes",
         "is_damaged",
-        "is_released",
         "live",
         "number",
         "path",
@@ -85,7 +86,18 @@ class Segment(Compactable):
         self.returned_at = 0  # index in `returned` of the first one the read position has not passed
         self.holes: dict[int, int] | None = None  # stretches that did not verify: where each ends
         self.is_damaged = False
-        self.is_released = False
+        self.guard: ThrashGuard | None = None  # once its pages were given back
+
+    def touched(self) -> None:
+        """Its pages are in memory again, or about to be."""
+        if self.guard is not None:
+            self.guard.is_released = False
+
+    def released(self, now: int) -> None:
+        """Its pages were given back."""
+        if self.guard is None:
+            self.guard = ThrashGuard()
+        self.guard.released(now)
 
     @property
     def remembers(self) -> bool:

@@ -12,4 +12,4 @@ class WaitingStore(MessageStore):
 
     def _is_cold(self, segment: Segment, policy: ShrinkPolicy) -> bool:
         # Its timestamps lie ahead and say nothing about that; each record is read once more, when it is due.
-        return segment is not self._active and not segment.is_released
+        return segment is not self._active and (segment.guard is None or segment.guard.may_release(policy.now))

@@ -7,7 +7,7 @@ difference, among collections that hold something, is what an owner forgot to de
 import gc
 from array import array
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -47,24 +47,6 @@ class Unreached(NamedTuple):
     collection: Any
 
 
-def unreached(
-    root: Compactable, *, entries_min: int = 8, is_expected: Callable[[str, Any], bool] = lambda _path, _found: False
-) -> list[Unreached]:
-    """Collections of at least `entries_min` entries below `root` that its cascade does not reach.
-
-    `is_expected(path, collection)` excuses what has a bound of its own.
-    """
-    covered = {id(collection) for owner in owners(root) for collection in declared(owner)}
-    return [
-        Unreached(path, found)
-        for path, found in _heap(root)
-        if type(found) in GROWING
-        and len(found) >= entries_min
-        and id(found) not in covered
-        and not is_expected(path, found)
-    ]
-
-
 def owners(root: Compactable) -> Iterator[Compactable]:
     """Every owner that a cascade from `root` visits."""
     pending = [root]
@@ -84,6 +66,30 @@ def declared(owner: Compactable) -> Iterator[Any]:
         yield collection
         if isinstance(collection, dict):
             pending.extend(value for value in collection.values() if type(value) in GROWING)
+
+
+def unreached(
+    root: Any,
+    *,
+    entries_min: int = 8,
+    is_expected: Callable[[str, Any], bool] = lambda _path, _found: False,
+    owners_of: Callable[[Any], Iterable[Any]] = owners,
+    declared_by: Callable[[Any], Iterable[Any]] = declared,
+) -> list[Unreached]:
+    """Collections of at least `entries_min` entries below `root` that its pass does not reach.
+
+    `is_expected(path, collection)` excuses what has a bound of its own; `owners_of` and `declared_by` tell what a pass
+    reaches where that is no cascade.
+    """
+    covered = {id(collection) for owner in owners_of(root) for collection in declared_by(owner)}
+    return [
+        Unreached(path, found)
+        for path, found in _heap(root)
+        if type(found) in GROWING
+        and len(found) >= entries_min
+        and id(found) not in covered
+        and not is_expected(path, found)
+    ]
 
 
 def _heap(root: object) -> Iterator[tuple[str, Any]]:

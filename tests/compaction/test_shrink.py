@@ -47,8 +47,26 @@ def drained(kind: type, peak: int, left: int) -> Any:
     return collection
 
 
+def put(collection: Any, number: int) -> None:
+    if isinstance(collection, array):
+        collection.append(number)
+    elif isinstance(collection, set):
+        collection.add(number)
+    else:
+        collection[number] = None
+
+
+def take(collection: Any, number: int) -> None:
+    """The one that was put in last."""
+    if isinstance(collection, set):
+        collection.discard(number)
+    else:
+        collection.pop(-1 if isinstance(collection, array) else number)
+
+
 def is_worth(collection: Any) -> bool:
-    return POLICY.worth(sys.getsizeof(collection), RULES[type(collection)].fresh(collection))
+    rule = RULES[type(collection)]
+    return POLICY.worth(sys.getsizeof(collection), (rule.roomy or rule.fresh)(collection))
 
 
 # formulas -------------------------------------------------------------------------------------------------------------
@@ -133,6 +151,28 @@ def test_what_was_shrunk_once_is_not_shrunk_again(kind: type, peak: int, left: i
 
     assert not is_worth(owner.held)
     assert shrink_attribute(owner, "held", Level.TRIM, POLICY) is None
+
+
+CHURN_PASSES = 100
+TABLE_EDGES = [5, 10, 21, 42, 85, 127, 170, 255, 307, 341, 511, 682, 1023, 1365, 2730, 4095, 5461, 10_922, 21_845]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("edge", TABLE_EDGES)
+@pytest.mark.parametrize("peak", [1, 8])
+def test_churn_around_the_edge_of_a_table_is_rebuilt_once_at_most(kind: type, edge: int, peak: int) -> None:
+    """A tenth more and a tenth less in turn, with a pass at the lowest point of each; `peak` times as many at first."""
+    lowest, highest = edge - edge // 10, edge + edge // 10 + 1
+    owner = Slotted(drained(kind, peak * edge, lowest))
+    rebuilt = 0
+    for _ in range(CHURN_PASSES):
+        for number in range(lowest, highest):
+            put(owner.held, number)
+        for number in reversed(range(lowest, highest)):
+            take(owner.held, number)
+        rebuilt += shrink_attribute(owner, "held", Level.RELEASE, POLICY) is not None
+
+    assert rebuilt <= 1
 
 
 # the swap -------------------------------------------------------------------------------------------------------------
@@ -237,3 +277,34 @@ def test_a_long_deque_stays() -> None:
 
     assert shrink_attribute(owner, "held", Level.CRITICAL, POLICY) is None
     assert owner.held is old
+
+
+@pytest.mark.parametrize("old", [drained(array, 10_000, 10), deque(range(10))])
+def test_a_stray_reference_to_a_replaced_buffer_keeps_nothing(old: Any) -> None:
+    owner = Slotted(old)
+
+    shrink_attribute(owner, "held", Level.RELEASE, POLICY)
+
+    assert list(owner.held) == list(range(10))
+    assert len(old) == 0
+
+
+@pytest.mark.parametrize("kind", [dict, set, OrderedDict, defaultdict])
+def test_a_replaced_table_stays_whole_for_who_may_be_walking_it(kind: type) -> None:
+    old = drained(kind, 10_000, 10)
+    owner = Slotted(old)
+
+    shrink_attribute(owner, "held", Level.RELEASE, POLICY)
+
+    assert owner.held is not old
+    assert len(old) == 10
+
+
+def test_a_replaced_buffer_that_is_looked_at_stays() -> None:
+    old = drained(array, 10_000, 10)
+    owner = Slotted(old)
+
+    with memoryview(old) as view:
+        shrink_attribute(owner, "held", Level.RELEASE, POLICY)
+
+        assert list(view) == list(range(10))

@@ -1,5 +1,6 @@
 """The pump between real sockets: nobody starves, nobody is slowed down without need."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +109,22 @@ def test_a_client_that_leaves_in_the_middle_is_forgotten(harbour: Harbour) -> No
 
     assert len(harbour.pump.connections) == 1
     assert staying.say(commands.Queue.Declare(queue="queue", passive=True))
+
+
+def test_a_client_that_has_gone_leaves_nothing_for_a_collection_of_cycles(harbour: Harbour) -> None:
+    """Its buffers go with it, whenever cycles are collected next."""
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(10):
+            ship = harbour.connect()
+            ship.say(commands.Queue.Declare(queue=f"queue{number}", exclusive=True))
+            ship.say(commands.Basic.Consume(queue=f"queue{number}"))
+            ship.say(commands.Confirm.Select())
+            ship.socket.close()
+        harbour.pump.turn()
+        harbour.pump.turn()
+
+        assert gc.collect() < 10
+    finally:
+        gc.enable()

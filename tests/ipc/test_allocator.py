@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ipc.allocator import environment
+from ipc.limits import MIB
+
 CHECK_PASSWORDS = """
 import trio
 from ipc.memory_reading import read_memory
@@ -45,11 +48,44 @@ trim_allocator()
 print(faults, read_memory().rss - before)
 """
 
+SURVIVE = """
+import gc
+from ipc.allocator import allocated_bytes, trim_allocator
+from ipc.memory_reading import read_memory
 
-def run(script: str) -> list[int]:
+trim_allocator()
+before, allocated = read_memory().private, allocated_bytes()
+spike = [[number] for number in range(400_000)]
+peak, allocated_peak = read_memory().private, allocated_bytes()
+spike = spike[::1000]
+gc.collect()
+trim_allocator()
+print(peak - before, read_memory().private - before, allocated_peak - allocated, allocated_bytes() - allocated)
+"""
+
+FORK = """
+import os
+from ipc.allocator import fill_holes, trim_allocator
+from ipc.memory_reading import read_memory
+
+kept = [bytes(600) for _ in range(20_000)][::2]
+trim_allocator()
+filled = fill_holes() if FILLS else 0
+if not os.fork():
+    before = read_memory().private
+    spike = [bytes(500) for _ in range(10_000)]
+    del spike
+    trim_allocator()
+    print(filled, read_memory().private - before, flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def run(script: str, **added: str) -> list[int]:
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | added,
         capture_output=True,
         text=True,
         check=True,
@@ -70,3 +106,28 @@ def test_a_buffer_that_grows_again_and_again_is_faulted_in_once_and_goes_back_wh
 
     assert faults < 4_000
     assert kept_bytes < 2 * 1024 * 1024
+
+
+def test_with_the_librarys_allocator_a_few_survivors_do_not_keep_a_spike() -> None:
+    peak, left, allocated_peak, allocated_left = run(SURVIVE, **environment("libc"))
+
+    assert peak > 20 * MIB
+    assert left < peak * 0.15
+    assert allocated_peak > 20 * MIB
+    assert allocated_left < allocated_peak * 0.05
+
+
+def test_with_the_interpreters_allocator_peaks_are_noticed_as_well() -> None:
+    _, _, allocated_peak, allocated_left = run(SURVIVE, **environment("python"))
+
+    assert allocated_peak > 20 * MIB
+    assert allocated_left < allocated_peak * 0.05
+
+
+def test_what_is_forked_after_holes_were_filled_leaves_shared_pages_alone() -> None:
+    filled, copied = run(FORK.replace("FILLS", "True"), **environment("libc"))
+    _, copied_otherwise = run(FORK.replace("FILLS", "False"), **environment("libc"))
+
+    assert filled > 4 * MIB
+    assert copied < MIB
+    assert copied_otherwise > 4 * MIB

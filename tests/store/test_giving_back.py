@@ -18,15 +18,20 @@ from tests.store.messages import record, take
 SETTINGS = StoreSettings(segment_bytes_max=64 * KIB)
 QUEUE = "/data/queues/1"
 COLD_BEFORE = 1000
+MINUTES = 600_000  # of broker time
 
 
-def policy(release_bytes_max: int = 1 << 40) -> ShrinkPolicy:
-    return ShrinkPolicy(ratio=2.0, floor_bytes=4096, release_bytes_max=release_bytes_max, cold_before=COLD_BEFORE)
+def policy(release_bytes_max: int = 1 << 40, now: int = 2 * COLD_BEFORE) -> ShrinkPolicy:
+    return ShrinkPolicy(
+        ratio=2.0, floor_bytes=4096, release_bytes_max=release_bytes_max, cold_before=COLD_BEFORE, now=now
+    )
 
 
-def shrunk(store: MessageStore, level: Level, release_bytes_max: int = 1 << 40) -> list[Step]:
+def shrunk(
+    store: MessageStore, level: Level, release_bytes_max: int = 1 << 40, now: int = 2 * COLD_BEFORE
+) -> list[Step]:
     steps = []
-    for step in store.shrink(level, policy(release_bytes_max)):
+    for step in store.shrink(level, policy(release_bytes_max, now)):
         if isinstance(step, Offload):
             step.work()
         steps.append(step)
@@ -123,8 +128,17 @@ def test_what_was_released_is_not_released_again_until_it_is_read() -> None:
 
     taken = take(store)
 
-    assert len(released(shrunk(store, Level.RELEASE))) == 5
+    assert len(released(shrunk(store, Level.RELEASE, now=MINUTES))) == 5
     assert len(taken) == 66
+
+
+def test_what_was_read_back_within_a_minute_is_kept_for_a_while() -> None:
+    store = backlog(SimulatedFiles())
+    assert len(released(shrunk(store, Level.RELEASE, now=MINUTES))) == 4
+    take(store)
+
+    assert len(released(shrunk(store, Level.RELEASE, now=MINUTES + 2_000))) == 1  # read for the first time only now
+    assert len(released(shrunk(store, Level.RELEASE, now=MINUTES + 63_000))) == 4
 
 
 def test_a_pass_keeps_to_its_budget() -> None:

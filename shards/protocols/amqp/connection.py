@@ -521,6 +521,7 @@ class Connection(Compactable):
     def lost(self) -> None:
         """The socket is gone, for whatever reason."""
         self._end()
+        self._intake.close()
         self.state = ConnectionState.CLOSED
         self.outbox.discard()
 

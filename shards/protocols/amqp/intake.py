@@ -50,6 +50,14 @@ class Intake:
         self._is_plain = True  # nothing in them has to be followed or refused
         self.awaits_rest = False  # the run ended in the middle of a message that can be taken once all of it is there
 
+    def close(self) -> None:
+        """Let go of the connection, which holds on to us: otherwise both would wait for a collection of cycles.
+
+        Nothing is taken in after this; it may be called again.
+        """
+        if hasattr(self, "_connection"):
+            del self._connection
+
     def run(self, view: memoryview, position: int, now: int) -> int:
         """Take what can be taken from `view[position:]`; the index of the first byte that was not.
 

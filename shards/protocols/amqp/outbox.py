@@ -105,4 +105,5 @@ class Outbox:
     def discard(self) -> None:
         """The client is gone, and nobody will read this."""
         self._finish_body()
+        self.buffer.clear()  # whoever still refers to it keeps nothing
         self.buffer = bytearray()

@@ -1,0 +1,132 @@
+"""The supervisor's own collections: all of them are reached, and those that outgrew their content come back."""
+
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ipc.messages.commands import Level
+from ipc.settings import CompactionSettings
+from runtime.owner import Owner, rebuild
+from runtime.supervisor.reclaim import reclaim_own
+from runtime.supervisor.supervisor import Supervisor
+from tests.compaction.heap_walk import unreached
+from tests.runtime.loaded_supervisor import loaded_supervisor, owners_of
+
+BOUNDED = (
+    "Settings",  # what its file says
+    "_Copy",  # of the directory: made anew with every change
+    "Connection < _lru_cache_wrapper",  # SQLite's statements, of which it keeps a fixed number
+    "environ",
+    "Restarts",  # deaths within a minute, as many as may be at most
+    "Nursery",
+    "Reactor",  # replaced with every turn
+)
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Supervisor:
+    return loaded_supervisor(tmp_path)
+
+
+def declared(owner: Owner) -> Iterable[Any]:
+    return (getattr(owner, name) for name in owner.COLLECTIONS)
+
+
+def test_a_pass_reaches_every_growing_collection_of_a_loaded_supervisor(supervisor: Supervisor) -> None:
+    found = unreached(
+        supervisor,
+        entries_min=2,
+        is_expected=lambda path, _: any(part in path for part in BOUNDED),
+        owners_of=owners_of,
+        declared_by=declared,
+    )
+
+    assert not found
+
+
+def test_every_kind_of_owner_is_reached(supervisor: Supervisor) -> None:
+    assert {type(owner) for owner in owners_of(supervisor)} == {
+        kind for kind in Owner.__subclasses__() if kind.__module__.startswith("runtime.")
+    }
+
+
+# rebuilding -----------------------------------------------------------------------------------------------------------
+
+
+class Held(Owner):
+    COLLECTIONS = ("held",)
+
+    def __init__(self, held: Any, *below: Owner) -> None:
+        self.held = held
+        self._below = below
+
+    def owned(self) -> Iterable[Owner]:
+        return self._below
+
+
+def drained(kind: Callable[[Any], Any]) -> Any:
+    collection = kind(dict.fromkeys(range(5000)))
+    for number in range(10, 5000):
+        collection.discard(number) if isinstance(collection, set) else collection.pop(number)
+    return collection
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, set])
+def test_what_outgrew_its_content_is_rebuilt_in_one_assignment(kind: Callable[[Any], Any]) -> None:
+    old = drained(kind)
+    owner = Held(old)
+
+    (step,) = rebuild(owner, ratio=2.0, floor_bytes=4096)
+
+    assert owner.held is not old
+    assert owner.held == old
+    assert step.size_bytes == sys.getsizeof(old) - sys.getsizeof(owner.held) > 0
+
+
+@pytest.mark.parametrize("held", [dict.fromkeys(range(3000)), deque(range(50), 100), set(range(3000))])
+def test_what_is_as_large_as_its_content_stays_the_same_object(held: Any) -> None:
+    owner = Held(held)
+
+    (step,) = rebuild(owner, ratio=2.0, floor_bytes=4096)
+
+    assert owner.held is held
+    assert step.size_bytes == 0
+
+
+class Unwilling:
+    """A key that has no memory left for its hash once it is `short`."""
+
+    def __init__(self) -> None:
+        self.is_short = False
+
+    def __hash__(self) -> int:
+        if self.is_short:
+            raise MemoryError
+        return 1
+
+
+def test_a_collection_without_memory_for_its_copy_stays_and_the_pass_goes_on() -> None:
+    key = Unwilling()
+    poor = OrderedDict({key: None})
+    key.is_short = True
+    root = Held(poor, Held(drained(dict)))
+
+    steps = list(rebuild(root, ratio=2.0, floor_bytes=4096))
+
+    assert root.held is poor
+    assert [step.failed for step in steps] == [True, False]
+    assert steps[1].size_bytes > 0
+
+
+async def test_the_supervisors_report_says_what_came_back() -> None:
+    root = Held(drained(dict), Held(drained(set)))
+
+    report = await reclaim_own(root, CompactionSettings(), 7, Level.TRIM, "test")
+
+    assert report.freed_bytes_by_kind["dict"] > 0
+    assert report.freed_bytes_by_kind["set"] > 0
+    assert (report.pass_number, report.failures, report.steps) == (7, 0, 2)
