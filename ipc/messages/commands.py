@@ -156,6 +156,14 @@ class AskReclaimable(Question, frozen=True):
     level: Level
 
 
+class PauseQueue(Question, frozen=True):
+    """Have a queue hand nothing out, or go on; answered by `QueuePaused`, by whoever does not have it, too."""
+
+    vhost: str
+    queue: str
+    is_paused: bool
+
+
 class Drain(Command, frozen=True):
     """Close clients with 320, flush, close the store, answer `Drained` and end, all within `seconds`."""
 
@@ -175,6 +183,7 @@ ShardCommand = (
     | AskStatus
     | AskMemory
     | AskReclaimable
+    | PauseQueue
     | Drain
 )
 TemplateCommand = SpawnShard

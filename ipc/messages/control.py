@@ -73,7 +73,21 @@ class Metrics(Request, frozen=True):
     """Counters since the start, and how short memory is: one `counters`."""
 
 
-ControlRequest: TypeAlias = Status | Memory | DryRun | Compact | Passes | Metrics
+class PauseQueue(Request, frozen=True):
+    """Have a queue hand nothing out until it is resumed, also after a restart: a `queue-state`."""
+
+    queue: str
+    vhost: str = "/"
+
+
+class ResumeQueue(Request, frozen=True):
+    """The opposite of `PauseQueue`."""
+
+    queue: str
+    vhost: str = "/"
+
+
+ControlRequest: TypeAlias = Status | Memory | DryRun | Compact | Passes | Metrics | PauseQueue | ResumeQueue
 ASKS: Final[tuple[str, ...]] = tuple(_dashed(request.__name__) for request in get_args(ControlRequest))
 
 
@@ -141,6 +155,15 @@ class Shard(Reply, frozen=True):
     queues: int
     connections: int
     seconds: float
+
+
+class QueueState(Reply, frozen=True):
+    """`found`: there is such a queue; then `paused` says how it is now."""
+
+    vhost: str
+    queue: str
+    found: bool
+    paused: bool
 
 
 class Held(Struct, frozen=True):
@@ -262,4 +285,5 @@ ControlReply: TypeAlias = (
     | Pass
     | Reclaimed
     | Counters
+    | QueueState
 )

@@ -161,6 +161,12 @@ class Reclaimable(Answer, frozen=True):
     reading: MemoryReading
 
 
+class QueuePaused(Answer, frozen=True):
+    """A queue hands nothing out now, or goes on; `is_found`: this shard has it."""
+
+    is_found: bool
+
+
 ShardReport = (
     Hello
     | VHostOpened
@@ -173,6 +179,7 @@ ShardReport = (
     | MemoryAccount
     | Holdings
     | Reclaimable
+    | QueuePaused
     | Drained
 )
 TemplateReport = Hello | ShardSpawned | ChildEnded

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "serve": "runtime.cli.serve:serve",
     "status": "runtime.cli.status:status",
     "memory": "runtime.cli.memory:memory",
+    "queue": "runtime.cli.queues:queue",
     "vhost": "runtime.cli.vhosts:vhost",
     "user": "runtime.cli.users:user",
     "permissions": "runtime.cli.permissions:permissions",

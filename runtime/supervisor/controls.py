@@ -12,7 +12,7 @@ from msgspec import Struct
 from ipc.limits import HOLDINGS_PER_PAGE, PASS_SECONDS_MAX
 from ipc.memory_reading import read_memory, read_memory_of
 from ipc.messages import control, reports
-from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus
+from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, PauseQueue
 from ipc.messages.control import LEVEL_NAMES, LEVELS, LevelName
 from ipc.messages.fingerprint import fingerprint_of
 from ipc.messages.reports import SORTS, Holding, Holdings, MemoryReading
@@ -152,6 +152,16 @@ async def _metrics(controls: Controls, _request: control.Metrics, say: Say) -> N
     await say(control.End())
 
 
+async def _pause(controls: Controls, request: control.PauseQueue | control.ResumeQueue, say: Say) -> None:
+    is_paused = isinstance(request, control.PauseQueue)
+    gathered = await controls.inquiries.ask(
+        lambda number: PauseQueue(number, request.vhost, request.queue, is_paused=is_paused)
+    )
+    is_found = any(answer.is_found for answer in _in_order(gathered, reports.QueuePaused))
+    await say(control.QueueState(request.vhost, request.queue, found=is_found, paused=is_found and is_paused))
+    await say(_end(gathered))
+
+
 _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Awaitable[None]]]] = {
     control.Status: _status,
     control.Memory: _memory,
@@ -159,6 +169,8 @@ _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Await
     control.Compact: _compact,
     control.Passes: _passes,
     control.Metrics: _metrics,
+    control.PauseQueue: _pause,
+    control.ResumeQueue: _pause,
 }
 
 

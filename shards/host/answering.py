@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from ipc.limits import HOLDINGS_PER_PAGE
-from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, Question
-from ipc.messages.reports import SORTS, Answer, Holdings, MemoryAccount, ShardStatus, Unanswered
+from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, PauseQueue, Question
+from ipc.messages.reports import SORTS, Answer, Holdings, MemoryAccount, QueuePaused, ShardStatus, Unanswered
 
 if TYPE_CHECKING:
     from shards.host.shard import Shard
@@ -72,9 +72,19 @@ async def _reclaimable(shard: "Shard", question: AskReclaimable) -> Sequence[Ans
     return [await shard.compactor.estimate(question, shard.settings.compaction, now=shard.clock())]
 
 
+async def _pause(shard: "Shard", question: PauseQueue) -> Sequence[Answer]:
+    vhost = shard.vhosts.find(question.vhost)
+    queue = vhost.find_queue(question.queue) if vhost is not None else None
+    if vhost is not None and queue is not None:
+        vhost.pause_queue(queue, is_paused=question.is_paused)
+        shard.bell.ring()
+    return [QueuePaused(question.number, shard.number, is_last=True, is_found=queue is not None)]
+
+
 _ANSWERS: Final[dict[type[Question], Callable[["Shard", Any], Awaitable[Sequence[Answer]]]]] = {
     AskStatus: _status,
     AskMemory: _memory,
     AskReclaimable: _reclaimable,
+    PauseQueue: _pause,
 }
 QUESTIONS: Final = tuple(_ANSWERS)
