@@ -30,7 +30,7 @@ SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols 
 FUZZ_SECONDS    ?= 60
 
 .PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-instructions lock clean
-.PHONY: conformance
+.PHONY: conformance torture
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
@@ -125,6 +125,13 @@ CONTROL ?=
 
 conformance: build $(VENV)/.installed-test ## suites that clients ship, against a fresh broker (SUITES= CONTROL=1 is RabbitMQ)
 	@$(BIN)/python -m tests.conformance --suites "$(SUITES)" $(if $(filter-out 0,$(CONTROL)),--control)
+
+# make torture SEED=17 ROUNDS=10: the rounds of one seed again
+ROUNDS ?= 50
+SEED   ?=
+
+torture: build $(VENV)/.installed-test ## kill -9 under load, again and again, with audits (ROUNDS=50 SEED=)
+	@$(BIN)/python -m tests.torture --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 $(VENV)/.installed-bench: $(VENV)/.installed-test
 	@echo "installing what draws the plot into $(VENV)/ (once)"

@@ -3,7 +3,7 @@
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from pamqp import base, body, commands, frame, header
 
@@ -63,7 +63,7 @@ class RawClient:
         self._buffer = bytearray()
         self.frame_max = 131072
 
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
