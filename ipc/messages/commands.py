@@ -120,6 +120,10 @@ class Compact(Command, frozen=True):
     trigger: str  # "SIGUSR1", "systemd", "cgroup", "system", "watermark", …
 
 
+class Probe(Command, frozen=True):
+    """Say something: answered by `Listening`."""
+
+
 class Drain(Command, frozen=True):
     """Close clients with 320, flush, close the store, answer `Drained` and end, all within `seconds`."""
 
@@ -127,6 +131,15 @@ class Drain(Command, frozen=True):
 
 
 ShardCommand = (
-    Start | OpenVHost | CloseVHost | AdoptClient | PermissionsChanged | RulesChanged | SettingsChanged | Compact | Drain
+    Start
+    | OpenVHost
+    | CloseVHost
+    | AdoptClient
+    | PermissionsChanged
+    | RulesChanged
+    | SettingsChanged
+    | Compact
+    | Probe
+    | Drain
 )
 TemplateCommand = SpawnShard

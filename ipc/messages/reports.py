@@ -87,10 +87,14 @@ class StorageBlocked(Report, frozen=True):
     reason: str
 
 
+class Listening(Report, frozen=True):
+    """The answer to `Probe`: commands are still obeyed."""
+
+
 class Drained(Report, frozen=True):
     shard: int
     clients: int
 
 
-ShardReport = Hello | VHostOpened | VHostFailed | VHostClosed | Reclaimed | StorageBlocked | Drained
+ShardReport = Hello | VHostOpened | VHostFailed | VHostClosed | Reclaimed | StorageBlocked | Listening | Drained
 TemplateReport = Hello | ShardSpawned | ChildEnded

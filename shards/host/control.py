@@ -20,10 +20,11 @@ from ipc.messages.commands import (
     Drain,
     OpenVHost,
     PermissionsChanged,
+    Probe,
     RulesChanged,
     SettingsChanged,
 )
-from ipc.messages.reports import VHostClosed, VHostFailed, VHostOpened
+from ipc.messages.reports import Listening, VHostClosed, VHostFailed, VHostOpened
 from shards.protocols.amqp.connection import Connection
 
 if TYPE_CHECKING:
@@ -134,6 +135,10 @@ async def _compact(shard: "Shard", command: Compact, descriptors: list[int]) -> 
     shard.compact(command)
 
 
+async def _answer(shard: "Shard", command: Probe, descriptors: list[int]) -> None:
+    await shard.link.send(Listening())
+
+
 _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitable[None]]]] = {
     OpenVHost: _open_vhost,
     CloseVHost: _close_vhost,
@@ -142,4 +147,5 @@ _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitab
     RulesChanged: _change_rules,
     SettingsChanged: _change_settings,
     Compact: _compact,
+    Probe: _answer,
 }
