@@ -72,6 +72,10 @@ class RawClient:
     def close(self) -> None:
         self._socket.close()
 
+    def detach(self) -> socket.socket:
+        """The socket, for who goes on without us; it has to be closed there."""
+        return self._socket
+
     def reset(self) -> None:
         """Close without a goodbye: the broker gets a TCP reset."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
