@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
+from ipc.errors import ExitCode, StartRefused
 from ipc.messages.commands import Permissions
 from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import StoreSettings
@@ -49,6 +50,7 @@ class VHosts(Compactable):
             self._files.make_directory(str(path), sync=True)
         self._files.remove_tree(str(paths.transient))
         self._files.make_directory(str(paths.transient), sync=True)
+        self._refuse_if_bereft(paths)
         definitions = Definitions(str(paths.definitions))
         report = RecoveryReport()
         vhost = VHost(name, Path(directory), self._files, self._settings, self._turn, self._fresh_name, rules)
@@ -62,6 +64,15 @@ class VHosts(Compactable):
         self._vhosts[name] = vhost
         self._definitions[name] = definitions
         return vhost, report
+
+    def _refuse_if_bereft(self, paths: VHostDirectory) -> None:
+        """Queues are made after the file that names them, so if it is gone they are not orphans: it was lost."""
+        is_there = paths.definitions.exists() and paths.definitions.stat().st_size > 0
+        if not is_there and self._files.list(str(paths.queues)):
+            raise StartRefused(
+                ExitCode.STORE_DAMAGED,
+                f"The definitions in {paths.definitions} are gone, and there are messages of queues in {paths.queues}.",
+            )
 
     def _remove_orphans(self, paths: VHostDirectory, known: set[str]) -> None:
         # A queue whose declaration never reached the disk, or whose deletion did: nobody was promised anything in it.
