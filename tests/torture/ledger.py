@@ -1,16 +1,16 @@
 """The clients' side of the books: what the broker promised about each message of a vhost, and where it broke its word.
 
 ```
- published ─► WISHED ──confirm, commit-ok, or found after a crash──► KEPT ──ack sent──► LEAVING ──later answer──► gone
-                 └──nack, or missing after a crash──► gone            └──found after a crash──┘
+ published ─► wished ──confirm, commit-ok, found after a crash──► promised ──ack sent──► leaving ──later answer──► gone
+                 └──nack, missing after a crash──► gone               └──found after a crash──┘
 ```
-WISHED and LEAVING may be there or not, KEPT must be there once, and what is gone must never be seen again. What
-an audit has found out stays so: a message that was there after a crash must also be there after the next one.
+What is wished or leaving may be there or not, what is promised must be there once, and what is gone must never be seen
+again. What an audit has found out stays so: a message that was there after a crash must be there after the next one. To
+be delivered is no promise: while the disk is full consumers get what nobody has written yet.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum, auto
 from random import Random
 from typing import Final, NamedTuple
 
@@ -28,19 +28,14 @@ class Mark(NamedTuple):
     priority: int
 
 
-class Fate(Enum):
-    WISHED = auto()
-    KEPT = auto()
-    LEAVING = auto()
-
-
 class Copy:
     """A message in one queue."""
 
-    __slots__ = ("burials_max", "fate", "holder")
+    __slots__ = ("burials_max", "holder", "is_leaving", "is_promised")
 
     def __init__(self) -> None:
-        self.fate = Fate.WISHED
+        self.is_promised = False
+        self.is_leaving = False
         self.holder: object | None = None  # the connection that was given it and still has it
         self.burials_max = 0  # how many times it may have been dead-lettered since the last audit
 
@@ -63,8 +58,8 @@ class Ledger:
         """The broker has promised to keep it. A consumer may have been quicker, and it is gone by now."""
         for queue in queues:
             copy = self.copies[queue].get(mark)
-            if copy is not None and copy.fate is Fate.WISHED:
-                copy.fate = Fate.KEPT
+            if copy is not None:
+                copy.is_promised = True
         self.tally["confirmed"] += 1
 
     def refused(self, queues: Iterable[str], mark: Mark) -> None:
@@ -79,17 +74,17 @@ class Ledger:
             self._fault(f"{queue}: {mark} was delivered and should not exist: it was settled, or never published")
             return None
         if copy.holder is not None:
-            self._fault(f"{queue}: {mark} was delivered although somebody has it ({copy.fate.name})")
+            self._fault(f"{queue}: {mark} was delivered although somebody has it")
         if queue == LIMITED:
             copy.burials_max += 1  # whatever becomes of the delivery may be one return too many
         copy.holder = holder
-        copy.fate = Fate.KEPT  # what is delivered is there, whoever has heard of it
+        copy.is_leaving = False  # nobody heard that somebody was done with it
         self.tally["delivered"] += 1
         return mark
 
     def leaving(self, queue: str, mark: Mark) -> None:
         """Acknowledged, but who knows whether the broker has heard it."""
-        self.copies[queue][mark].fate = Fate.LEAVING
+        self.copies[queue][mark].is_leaving = True
 
     def returned(self, queue: str, mark: Mark) -> None:
         self.copies[queue][mark].holder = None
@@ -101,13 +96,13 @@ class Ledger:
         if queue in BURYING:
             copy.burials_max += 1
         else:
-            copy.fate = Fate.LEAVING
+            copy.is_leaving = True
         self.tally["rejected"] += 1
 
     def settled(self, queue: str, mark: Mark) -> None:
         """The broker has answered something that was said after the acknowledgement."""
         copy = self.copies[queue].get(mark)
-        if copy is not None and copy.fate is Fate.LEAVING:
+        if copy is not None and copy.is_leaving:
             del self.copies[queue][mark]
             self.tally["settled"] += 1
 
@@ -166,10 +161,10 @@ class Ledger:
             buried = graves[mark]
             if buried > copy.burials_max:
                 self._fault(f"{queue}: {mark} is {buried} times in {GRAVES}, at most {copy.burials_max} expected")
-            if mark not in there and copy.fate is Fate.KEPT and not buried:
+            if mark not in there and copy.is_promised and not copy.is_leaving and not buried:
                 self._fault(f"{queue}: {mark} is lost (it may have been buried {copy.burials_max} times, and was not)")
             if mark in there:
-                copy.fate, copy.holder, copy.burials_max = Fate.KEPT, None, 0
+                copy.is_promised, copy.is_leaving, copy.holder, copy.burials_max = True, False, None, 0
             else:
                 del copies[mark]
         if queue in BURYING:

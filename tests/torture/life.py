@@ -38,11 +38,11 @@ class Life:
     dies can.
     """
 
-    def __init__(self, home: Path, seed: int) -> None:
+    def __init__(self, home: Path, seed: int, *, settings: Mapping[str, object] | None = None) -> None:
         self.seed = seed
         self._publishers = 0
         random = Random(seed)
-        self.broker = RunningBroker(home, arguments=_arguments(random))
+        self.broker = RunningBroker(home, arguments=_arguments(random, settings or {}))
         self._ledgers = {vhost: Ledger() for vhost in VHOSTS}
 
     def begin(self) -> None:
@@ -64,8 +64,7 @@ class Life:
             self._live_and_die(loads, name, random)
             for load in loads.values():
                 load.part()
-        for vhost in VHOSTS:
-            self._audit(vhost, random)
+        self.audit_all(random)
         tally = sum((self._ledgers[vhost].tally - before[vhost] for vhost in VHOSTS), start=type(before["one"])())
         text = " ".join(f"{what}={count}" for what, count in sorted(tally.items()))
         return f"seed {self.seed} round {number}: {name}; {text}; {time.monotonic() - began:.1f} s"
@@ -73,6 +72,15 @@ class Life:
     def end(self) -> None:
         assert self.broker.stop() == 0, self.broker.log[-4000:]
         self.broker.assert_no_traceback()
+
+    def audit_all(self, random: Random) -> None:
+        """Raises BrokenPromise."""
+        for vhost in VHOSTS:
+            self._audit(vhost, random)
+
+    def tally(self, what: str) -> int:
+        """How much of it there was so far, in all vhosts."""
+        return sum(ledger.tally[what] for ledger in self._ledgers.values())
 
     def ledger(self, vhost: str) -> Ledger:
         return self._ledgers[vhost]
@@ -167,6 +175,10 @@ class Load:
         return all(line.is_cut_off for line, _ in self._lines.values())
 
     @property
+    def has_lost_anybody(self) -> bool:
+        return any(line.is_cut_off for line, _ in self._lines.values())
+
+    @property
     def is_half_cut_off(self) -> bool:
         return len({line.is_cut_off for line, _ in self._lines.values()}) > 1
 
@@ -224,9 +236,9 @@ class Load:
             self._ledger.let_go(line)
 
 
-def _arguments(random: Random) -> list[str]:
+def _arguments(random: Random, fixed: Mapping[str, object]) -> list[str]:
     """Small files and few descriptors bring about in a minute what otherwise takes a day."""
-    settings = {
+    settings: dict[str, object] = {
         "main.shard_restart_seconds_min": 0.01,
         "main.shard_restart_seconds_max": 0.1,
         "main.shard_restarts_per_minute_max": 100_000,
@@ -234,5 +246,6 @@ def _arguments(random: Random) -> list[str]:
         "store.segment_bytes_max": random.choice((64 * 1024, 256 * 1024, 8 * 1024 * 1024)),
         "store.descriptors_open_max": random.choice((16, 2048)),
         "store.durability": random.choice(("fsync", "fsync", "os")),
+        **fixed,
     }
     return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]

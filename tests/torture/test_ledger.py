@@ -54,6 +54,13 @@ def test_what_was_never_confirmed_may_be_there_or_not_but_not_change_its_mind(le
     assert "should not be" in faults(ledger, FIRST, SECOND, unheard)[0]
 
 
+def test_to_be_delivered_is_no_promise(ledger: Ledger) -> None:
+    unheard = Mark(7, 2, 0)
+    ledger.published(["plain"], unheard)
+    ledger.delivered("plain", body(unheard), "somebody")
+    assert faults(ledger, FIRST, SECOND) == []
+
+
 def test_what_an_audit_has_found_must_be_there_again(ledger: Ledger) -> None:
     unheard = Mark(7, 2, 0)
     ledger.published(["plain"], unheard)
@@ -110,6 +117,7 @@ def test_what_was_rejected_is_in_one_of_two_places(
 ) -> None:
     ledger = Ledger()
     ledger.published([DYING], FIRST)
+    ledger.confirmed([DYING], FIRST)
     ledger.delivered(DYING, body(FIRST), "somebody")
     ledger.rejected(DYING, FIRST)
     assert (faults(ledger, dying=dying, graves=graves) == []) is is_fine
