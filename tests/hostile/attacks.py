@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from pamqp import base, commands, frame, header
 
-from ipc.limits import MIB, UNCOMMITTED_BYTES_MAX
+from ipc.limits import MIB, PASSWORD_CHECKS_MAX, UNCOMMITTED_BYTES_MAX
 from tests.clients.raw_client import PROTOCOL_HEADER, content, open_vhost, publish, raw_frame
 from tests.hostile.crowd import Crowd
 
@@ -243,23 +243,25 @@ def wide(elements: int) -> bytes:
     return struct.pack(">I", len(array)) + array
 
 
-# A broker that was idle needs some room for anything at all: buffers, caches, code that runs for the first time.
-_LITTLE: Final = 24 * MIB
+# A broker that was idle needs room for anything at all: buffers, caches, code that runs for the first time, and for
+# whoever logs in, be it the bystander, a check of a password.
+_PASSWORDS: Final = PASSWORD_CHECKS_MAX * 19 * MIB
+_LITTLE: Final = 24 * MIB + _PASSWORDS
 
 ATTACKS: Final[Mapping[str, Attack]] = {
     "slow lorises": Attack(slow_lorises, _LITTLE),
-    "half-open connections": Attack(half_open_connections, 40 * MIB),
+    "half-open connections": Attack(half_open_connections, 40 * MIB + _PASSWORDS),
     "garbage": Attack(garbage, _LITTLE),
     "negotiations of four gigabytes": Attack(negotiations_of_four_gigabytes, _LITTLE),
-    "bombs as client properties": Attack(bombs_as_client_properties, 40 * MIB),
-    "guesses of passwords": Attack(guesses_of_passwords, 2 * 19 * MIB + _LITTLE),
+    "bombs as client properties": Attack(bombs_as_client_properties, 40 * MIB + _PASSWORDS),
+    "guesses of passwords": Attack(guesses_of_passwords, _LITTLE),
     "frames of four gigabytes": Attack(frames_of_four_gigabytes, _LITTLE),
     "unknown frame types": Attack(unknown_frame_types, _LITTLE),
     "methods that never end": Attack(methods_that_never_end, _LITTLE + 100 * 3 * _FRAME_MAX),
     "heartbeats without end": Attack(heartbeats_without_end, _LITTLE),
     "headers without bodies": Attack(headers_without_bodies, 100 * MIB),
     "bodies of nothing": Attack(bodies_of_nothing, _LITTLE),
-    "bombs as message headers": Attack(bombs_as_message_headers, 40 * MIB),
+    "bombs as message headers": Attack(bombs_as_message_headers, 40 * MIB + _PASSWORDS),
     "a transaction without end": Attack(messages_of_a_transaction_without_end, 2 * UNCOMMITTED_BYTES_MAX + _LITTLE),
     "consumers that never read": Attack(consumers_that_never_read, 50 * 3 * MIB + _LITTLE),
     "questions without reading answers": Attack(questions_without_reading_answers, _LITTLE),
