@@ -8,9 +8,12 @@ import psutil
 import pytest
 from pamqp import commands
 
+from tests.clients.one_speed import at_one_speed
 from tests.clients.raw_client import ClosedByBroker, RawClient, publish
 from tests.clients.running_broker import RunningBroker
 from tests.clients.waiting import eventually
+
+pytestmark = at_one_speed
 
 StartBroker = Callable[..., RunningBroker]
 

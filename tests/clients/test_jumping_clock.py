@@ -10,8 +10,11 @@ from typing import Any, Final
 import pika
 import pytest
 
+from tests.clients.one_speed import at_one_speed
 from tests.clients.running_broker import RunningBroker
 from tests.clients.waiting import eventually
+
+pytestmark = at_one_speed
 
 LIBRARIES: Final = "/usr/lib/*/faketime/libfaketime.so.1"
 DAY_SECONDS: Final = 86_400
@@ -78,14 +81,14 @@ def test_the_clock_of_this_broker_does_jump(broker: JumpingBroker) -> None:
 def test_jumps_neither_expire_messages_nor_keep_them_nor_count_as_silence(broker: JumpingBroker) -> None:
     with closing(connect(broker)) as connection:
         channel = connection.channel()
-        for queue, ttl in (("long", 3_600_000), ("short", 4_000)):
+        for queue, ttl in (("long", 3_600_000), ("short", 2_500)):
             channel.queue_declare(queue, arguments={"x-message-ttl": ttl})
             channel.basic_publish("", queue, b"x")
         try:
             for seconds in (DAY_SECONDS, -DAY_SECONDS, 400 * DAY_SECONDS):
                 broker.jump(seconds)
                 assert (depth(channel, "long"), depth(channel, "short")) == (1, 1)
-                connection.sleep(0.8 * HEARTBEAT_SECONDS)
+                connection.sleep(0.7 * HEARTBEAT_SECONDS)
             eventually(lambda: depth(channel, "short") == 0, "the short-lived message expired")
             assert depth(channel, "long") == 1
             assert connection.is_open

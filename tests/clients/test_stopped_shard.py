@@ -9,9 +9,12 @@ from contextlib import contextmanager
 import pytest
 from pamqp import commands
 
+from tests.clients.one_speed import at_one_speed
 from tests.clients.raw_client import RawClient, publish
 from tests.clients.running_broker import RunningBroker, is_alive
 from tests.clients.waiting import eventually
+
+pytestmark = at_one_speed
 
 StartBroker = Callable[..., RunningBroker]
 
@@ -94,11 +97,11 @@ def test_what_was_said_to_a_stopped_shard_is_done_when_it_goes_on(patient: Runni
 
 
 def test_a_shard_that_stays_silent_is_replaced_with_all_it_had_confirmed(new_broker: StartBroker) -> None:
-    settings = ("main.shard_silent_seconds=0.2", "main.shard_silent_seconds_max=1")
-    broker = prepare(new_broker(arguments=[word for setting in settings for word in ("--set", setting)]))
-    shard = broker.ready.shards[1]
+    settings = ("main.shard_silent_seconds=0.1", "main.shard_silent_seconds_max=0.5")
+    broker = new_broker(shards=1, arguments=[word for setting in settings for word in ("--set", setting)]).start()
+    (shard,) = broker.ready.shards.values()
     with RawClient(broker.port) as client:
-        client.open(vhost="one").open_channel().declare("jobs", durable=True)
+        client.open().open_channel().declare("jobs", durable=True)
         client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
         client.send_bytes(publish("jobs", b"safe", persistent=True))
         client.expect(commands.Basic.Ack, 1)
@@ -108,10 +111,9 @@ def test_a_shard_that_stays_silent_is_replaced_with_all_it_had_confirmed(new_bro
             eventually(lambda: not is_alive(shard), "the end of the silent shard")
 
     with RawClient(broker.port) as client:
-        client.open(vhost="one").open_channel()
+        client.open().open_channel()
         client.call(commands.Basic.Get(queue="jobs", no_ack=True), commands.Basic.GetOk)
         assert client.expect_content() == b"safe"
-    assert is_alive(broker.ready.shards[0])
 
 
 def iter_seconds(seconds: float) -> Iterator[None]:

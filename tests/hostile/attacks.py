@@ -33,7 +33,7 @@ class Scale(NamedTuple):
     @property
     def seconds(self) -> float:
         """How long a flood lasts."""
-        return 4.0 * self.share + 0.2
+        return 4.0 * self.share
 
 
 def read_scale() -> Scale:

@@ -1,7 +1,8 @@
 """A client who does nothing wrong, in a process of its own so that only the broker can slow it down.
 
 `python -m tests.hostile.bystander PORT` publishes a persistent message, awaits its confirm, takes it again, and so on
-until its standard input ends; then it writes how many round trips that were and how long the longest took.
+until its standard input ends. Whenever it is sent a line it makes a few more round trips and writes how many they were
+since the last line, and how long the longest took.
 """
 
 import json
@@ -20,7 +21,7 @@ from tests.clients.running_broker import ROOT, RunningBroker, environment
 QUEUE: Final = "bystander"
 _PAUSE_SECONDS: Final = 0.002
 _PATIENCE_SECONDS: Final = 30.0
-_AFTER_TRIPS: Final = 3  # under attack, before the attack may end
+_TRIPS_MORE: Final = 5  # before it tells how it fares
 
 
 class Served(NamedTuple):
@@ -31,11 +32,10 @@ class Served(NamedTuple):
 
 
 class Bystander:
-    """Uses the broker while the `with` block runs; `served` tells afterwards how that was."""
+    """Uses the broker while the `with` block runs."""
 
     def __init__(self, broker: RunningBroker) -> None:
         self._port = broker.port
-        self.served = Served(0, 0.0)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -46,37 +46,49 @@ class Bystander:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
+        self.served()
         return self
 
-    def go_on(self, seconds: float) -> None:
-        """Long enough to have noticed what is going on."""
-        time.sleep(seconds)
+    def served(self) -> Served:
+        """Since the last call, and a little longer: what is going on now has been noticed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        said = self._process.stdout.readline()
+        assert said, "the bystander lost its connection"
+        return Served(**json.loads(said))
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        said, _ = self._process.communicate(timeout=_PATIENCE_SECONDS)
-        if fault is None:
-            assert self._process.returncode == 0, "the bystander lost its connection"
-            self.served = Served(**json.loads(said))
+        self._process.communicate(timeout=_PATIENCE_SECONDS)
 
 
-def _serve_myself(client: RawClient) -> Served:
-    trips, longest, left = 0, 0.0, _AFTER_TRIPS
-    while left:
+def _use_broker(client: RawClient) -> None:
+    trips, longest, left = 0, 0.0, 0
+    while True:
         if select.select([sys.stdin], [], [], _PAUSE_SECONDS)[0]:
-            left -= 1
-        body = b"%d" % trips
-        began = time.monotonic()
-        client.send_bytes(publish(QUEUE, body, persistent=True))
-        client.expect(commands.Basic.Ack, 1)
-        client.call(commands.Basic.Get(queue=QUEUE, no_ack=True), commands.Basic.GetOk)
-        assert client.expect_content() == body
-        longest = max(longest, time.monotonic() - began)
+            if not sys.stdin.readline():
+                return
+            left = _TRIPS_MORE
+        longest = max(longest, _round_trip(client, b"%d" % trips))
         trips += 1
-    return Served(trips, longest)
+        if left:
+            left -= 1
+            if not left:
+                print(json.dumps(Served(trips, longest)._asdict()), flush=True)
+                trips, longest = 0, 0.0
+
+
+def _round_trip(client: RawClient, body: bytes) -> float:
+    """The seconds it took."""
+    began = time.monotonic()
+    client.send_bytes(publish(QUEUE, body, persistent=True))
+    client.expect(commands.Basic.Ack, 1)
+    client.call(commands.Basic.Get(queue=QUEUE, no_ack=True), commands.Basic.GetOk)
+    assert client.expect_content() == body
+    return time.monotonic() - began
 
 
 def main() -> None:
@@ -84,8 +96,7 @@ def main() -> None:
         client.open().open_channel().declare(QUEUE, durable=True)
         client.call(commands.Queue.Purge(queue=QUEUE), commands.Queue.PurgeOk)
         client.call(commands.Confirm.Select(), commands.Confirm.SelectOk)
-        print("ready", flush=True)
-        print(json.dumps(_serve_myself(client)._asdict()))
+        _use_broker(client)
 
 
 if __name__ == "__main__":

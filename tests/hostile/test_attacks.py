@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.clients.one_speed import at_one_speed
 from tests.clients.raw_client import RawClient
 from tests.clients.running_broker import RunningBroker
 from tests.clients.waiting import eventually
@@ -12,11 +13,10 @@ from tests.hostile.bystander import Bystander
 from tests.hostile.crowd import Crowd
 from tests.hostile.memory import MemoryWatch
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, at_one_speed]
 
 TRIP_SECONDS_MAX = 5.0  # generous: attacker, broker and other tests share few cores
 SCALE = read_scale()
-_STANDING_SECONDS = 0.3  # of looking at the broker when the attack is at its worst
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +33,24 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
         broker.end_by_force()
 
 
+@pytest.fixture(scope="module")
+def bystander(target: RunningBroker) -> Iterator[Bystander]:
+    with Bystander(target) as bystander:
+        yield bystander
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_is_borne_and_nobody_else_suffers(target: RunningBroker, name: str) -> None:
+def test_an_attack_is_borne_and_nobody_else_suffers(target: RunningBroker, bystander: Bystander, name: str) -> None:
     attack = ATTACKS[name]
     shards, log_bytes = dict(target.ready.shards), len(target.log)
 
-    with Bystander(target) as bystander, MemoryWatch(target) as memory, Crowd(target.port) as crowd:
+    with MemoryWatch(target) as memory, Crowd(target.port) as crowd:
+        bystander.served()
         attack.conduct(crowd, SCALE)
-        bystander.go_on(_STANDING_SECONDS)
+        served = bystander.served()
 
-    print(f"{name}: {bystander.served}, {memory.grown_bytes / 1e6:.1f} MB more")
-    assert bystander.served.longest_seconds < TRIP_SECONDS_MAX
+    print(f"{name}: {served}, {memory.grown_bytes / 1e6:.1f} MB more")
+    assert served.longest_seconds < TRIP_SECONDS_MAX
     assert memory.grown_bytes < attack.grown_bytes_max
     assert target.ready.shards == shards
     assert "Traceback" not in target.log[log_bytes:], target.log[log_bytes:][-4000:]

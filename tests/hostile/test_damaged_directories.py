@@ -83,7 +83,7 @@ DEEDS: Final[tuple[Callable[[Path, Random], None], ...]] = (
 )
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=20, deadline=None, database=None)
 @given(st.integers(0, 2**32))
 @example(0)
 def test_a_damaged_directory_opens_or_says_why_not(sound: Path, seed: int) -> None:

@@ -21,7 +21,7 @@ from tests.torture.ledger import Ledger
 from tests.torture.line import Heard, Line, method_frame
 
 VHOSTS: Final = ("zero", "one")
-_LOAD_SECONDS: Final = (0.02, 0.5)
+_LOAD_SECONDS: Final = (0.02, 0.4)
 _AFTERMATH_SECONDS: Final = 20.0
 _PARTING_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.02  # between two looks at a broker that serves nobody
@@ -139,8 +139,8 @@ class Life:
     def _find_auditor(self, vhost: str) -> Auditor | None:
         try:
             return Auditor(self.broker, vhost)
-        except (ClosedByBroker, OSError):
-            return None
+        except (ClosedByBroker, OSError, AssertionError):
+            return None  # nobody is there, or one who says 541: the vhost cannot be opened yet
 
 
 class Load:

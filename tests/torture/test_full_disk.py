@@ -9,28 +9,31 @@ from typing import Final
 
 import pytest
 
-from tests.clients.small_disk import fill, small_disk
+from tests.clients.one_speed import at_one_speed
+from tests.clients.small_disk import fill, loop_disk
 from tests.clients.waiting import eventually
 from tests.torture.deaths import all_shards
 from tests.torture.life import VHOSTS, Life, Load
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, at_one_speed]
 
 SEED: Final = 4
-ROOM_MEGABYTES: Final = 24
+ROOM_MEGABYTES: Final = 96
 _LOAD_SECONDS: Final = 0.3
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    with small_disk(tmp_path / "disk", megabytes=ROOM_MEGABYTES) as place:
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with loop_disk(tmp_path_factory.mktemp("small") / "disk", megabytes=ROOM_MEGABYTES) as place:
         yield place
 
 
-@pytest.fixture
-def life(tmp_path: Path, disk: Path) -> Iterator[Life]:
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> Iterator[Life]:
     """Its log lies elsewhere, so that it can still say what is wrong."""
-    life = Life(tmp_path, SEED, settings={"store.retry_seconds": 0.1, "store.durability": "fsync"})
+    life = Life(
+        tmp_path_factory.mktemp("life"), SEED, settings={"store.retry_seconds": 0.1, "store.durability": "fsync"}
+    )
     life.broker.data = disk / "data"
     try:
         life.begin()
@@ -41,16 +44,16 @@ def life(tmp_path: Path, disk: Path) -> Iterator[Life]:
 
 
 def test_a_full_disk_loses_nothing_and_service_goes_on_when_there_is_room(life: Life, disk: Path) -> None:
-    random = Random(SEED)
+    random, start = Random(SEED), len(life.broker.log)
     with ExitStack() as lines:
         loads = [Load(life, vhost, lines, random) for vhost in VHOSTS]
         play(loads, random)
 
         filler = fill(disk)
-        play(loads, random, until=lambda: "storage refuses writes, publishers wait" in life.broker.log)
+        play(loads, random, until=lambda: "storage refuses writes, publishers wait" in life.broker.log[start:])
         play(loads, random)
         filler.unlink()
-        play(loads, random, until=lambda: "storage takes writes again" in life.broker.log)
+        play(loads, random, until=lambda: "storage takes writes again" in life.broker.log[start:])
         confirmed = life.tally("confirmed")
         play(loads, random, until=lambda: life.tally("confirmed") > confirmed)
 
@@ -61,7 +64,7 @@ def test_a_full_disk_loses_nothing_and_service_goes_on_when_there_is_room(life: 
 
 
 def test_shards_that_die_on_a_full_disk_have_everything_when_there_is_room(life: Life, disk: Path) -> None:
-    random = Random(SEED + 1)
+    random, start = Random(SEED + 1), len(life.broker.log)
     with ExitStack() as lines:
         loads = [Load(life, vhost, lines, random) for vhost in VHOSTS]
         play(loads, random)
@@ -73,7 +76,7 @@ def test_shards_that_die_on_a_full_disk_have_everything_when_there_is_room(life:
         play(loads, random, until=lambda: all(load.is_cut_off for load in loads))
         for load in loads:
             load.part()
-    eventually(lambda: life.broker.log.count("ending=SIGKILL") >= len(VHOSTS), "the end of both shards")
+    eventually(lambda: life.broker.log.count("ending=SIGKILL", start) >= len(VHOSTS), "the end of both shards")
     filler.unlink()
     life.audit_all(random)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.one_speed import at_one_speed
 from tests.torture.life import Life
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, at_one_speed]
 
 ROUNDS = 5
 SEED = 21
