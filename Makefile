@@ -30,7 +30,7 @@ SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols 
 FUZZ_SECONDS    ?= 60
 
 .PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-instructions lock clean
-.PHONY: conformance memory-table
+.PHONY: conformance fuzz hostile memory-table torture
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
@@ -129,6 +129,28 @@ CONTROL ?=
 
 conformance: build $(VENV)/.installed-test ## suites that clients ship, against a fresh broker (SUITES= CONTROL=1 is RabbitMQ)
 	@$(BIN)/python -m tests.conformance --suites "$(SUITES)" $(if $(filter-out 0,$(CONTROL)),--control)
+
+# make fuzz SECONDS=600 TARGET=segments
+SECONDS ?= 60
+TARGET  ?=
+
+fuzz: $(VENV)/.installed-fuzz ## every decoder against what is not sound, by coverage where atheris installs (SECONDS=60 TARGET=)
+	@$(BIN)/python -m tests.hostile.fuzz --seconds $(SECONDS) $(if $(TARGET),--target "$(TARGET)")
+
+hostile: build $(VENV)/.installed-test ## attacks on a real broker at their full size: ten times what `make test` does
+	@EBBMQ_HOSTILE_SCALE=1 $(BIN)/python -m pytest tests/hostile/test_attacks.py -s $(PYTEST_ARGS)
+
+# atheris brings wheels for some interpreters only; without it damage is dealt out unguided.
+$(VENV)/.installed-fuzz: $(VENV)/.installed-test
+	@$(INSTALL) --only-binary atheris atheris || echo "atheris does not install here: decoders are fuzzed unguided"
+	touch $@
+
+# make torture SEED=17 ROUNDS=10: the rounds of one seed again
+ROUNDS ?= 50
+SEED   ?=
+
+torture: build $(VENV)/.installed-test ## kill -9 under load, again and again, with audits (ROUNDS=50 SEED=)
+	@$(BIN)/python -m tests.torture --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 $(VENV)/.installed-bench: $(VENV)/.installed-test
 	@echo "installing what draws the plot into $(VENV)/ (once)"

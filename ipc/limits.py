@@ -46,6 +46,9 @@ LOOKING_SHARE_MAX: Final = 0.2  # of one core: reading the page tables of a proc
 # one connection -------------------------------------------------------------------------------------------------------
 RECEIVE_BYTES_PER_TURN: Final = 512 * KIB  # what one client may bring into one turn of the pump
 RECEIVE_BYTES_OF_TURN: Final = 1024 * KIB  # what all of them may, before what they brought is delivered and sent
+EFFORT_PER_TURN: Final = 1024  # frames of one client that are taken one by one in a turn: 15 to 100 µs each, measured
+EFFORT_BYTES: Final = 16  # of a method or content header that count as one frame more: tables of octets cost 1 µs each
+EFFORT_WORTH_BYTES: Final = 512  # how much of RECEIVE_BYTES_OF_TURN one such frame uses up
 ROUTES_CACHED_MAX: Final = 512  # raw publish methods remembered per connection
 UNCOMMITTED_BYTES_MAX: Final = 64 * MIB  # of messages in transactions of one connection, or one message if larger
 UNCOMMITTED_MESSAGE_BYTES: Final = 512  # what keeping one costs besides its header and body

@@ -34,6 +34,20 @@ def link_pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+class PacketDecoder(Generic[Incoming]):
+    """Makes a message of a packet; `incoming` is a union of message types."""
+
+    def __init__(self, incoming: Any) -> None:
+        self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(incoming)
+
+    def decode(self, packet: bytes) -> Incoming:
+        """Raises msgspec.DecodeError, whatever is wrong: msgspec itself has other words for text and for depth."""
+        try:
+            return self._decoder.decode(packet)
+        except (UnicodeDecodeError, RecursionError) as fault:
+            raise msgspec.DecodeError(str(fault)) from fault
+
+
 class Link(Generic[Incoming]):
     """One end of a conversation; `incoming` is the union of message types this end understands.
 
@@ -44,7 +58,7 @@ class Link(Generic[Incoming]):
         self._socket = trio.socket.from_stdlib_socket(end)
         self._end = end  # the same socket, without the loop around it
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[Incoming] = msgspec.msgpack.Decoder(incoming)
+        self._decoder: PacketDecoder[Incoming] = PacketDecoder(incoming)
         self._sending = trio.Lock()
 
     async def send(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> None:

@@ -12,6 +12,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
+Pause = Annotated[float, Meta(ge=0.1)]
 Ratio = Annotated[float, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 FrameMax = Annotated[int, Meta(ge=4096, le=16 * 1024 * 1024)]
@@ -36,6 +37,8 @@ class MainSettings(Struct, frozen=True, forbid_unknown_fields=True):
     shard_restart_seconds_min: Seconds = 0.1
     shard_restart_seconds_max: Seconds = 2.0
     shard_restarts_per_minute_max: Positive = 30
+    shard_silent_seconds: Pause = 5.0
+    shard_silent_seconds_max: Seconds = 600.0
 
 
 class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):

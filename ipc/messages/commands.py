@@ -164,6 +164,10 @@ class PauseQueue(Question, frozen=True):
     is_paused: bool
 
 
+class Probe(Command, frozen=True):
+    """Say something: answered by `Listening`."""
+
+
 class Drain(Command, frozen=True):
     """Close clients with 320, flush, close the store, answer `Drained` and end, all within `seconds`."""
 
@@ -184,6 +188,7 @@ ShardCommand = (
     | AskMemory
     | AskReclaimable
     | PauseQueue
+    | Probe
     | Drain
 )
 TemplateCommand = SpawnShard

@@ -89,6 +89,10 @@ class StorageBlocked(Report, frozen=True):
     reason: str
 
 
+class Listening(Report, frozen=True):
+    """The answer to `Probe`: commands are still obeyed."""
+
+
 class Drained(Report, frozen=True):
     shard: int
     clients: int
@@ -174,6 +178,7 @@ ShardReport = (
     | VHostClosed
     | Reclaimed
     | StorageBlocked
+    | Listening
     | Unanswered
     | ShardStatus
     | MemoryAccount

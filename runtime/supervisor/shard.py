@@ -13,12 +13,13 @@ from structlog.typing import FilteringBoundLogger
 from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode, StartRefused
 from ipc.link import Link, LinkClosed, link_pair
-from ipc.messages.commands import Alarms, AlarmsChanged, CloseVHost, Command, Drain, OpenVHost, Start
+from ipc.messages.commands import Alarms, AlarmsChanged, CloseVHost, Command, Drain, OpenVHost, Probe, Start
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import (
     Answer,
     Drained,
     Hello,
+    Listening,
     Reclaimed,
     ShardReport,
     StorageBlocked,
@@ -29,6 +30,7 @@ from ipc.messages.reports import (
 from ipc.settings import Settings
 from runtime.auth.directory import Directory
 from runtime.decisions.restarts import Restarts
+from runtime.decisions.silence import Finding, Silence, pause
 from runtime.owner import Owner
 from runtime.pressure.alarms import AlarmWatch
 from runtime.roster import Roster, ShardLink
@@ -60,6 +62,7 @@ class Surroundings(Struct, frozen=True):
 class _Alive(NamedTuple):
     link: ShardLink
     life: Life
+    silence: Silence
 
 
 class Shard(Owner):
@@ -77,6 +80,7 @@ class Shard(Owner):
         self._drain_seconds: float | None = None  # set: this life is the last one
         self._waiting: trio.CancelScope | None = None  # whatever precedes a life: the pause, the fork, the greeting
         self._closings: dict[str, trio.Event] = {}
+        self._openings: set[str] = set()  # vhosts it was told to open and has not answered for
         self._gone = trio.Event()
         self._gone.set()
 
@@ -130,6 +134,7 @@ class Shard(Owner):
         vhost = directory.find_vhost(name)
         if vhost is not None and self._around.roster.place_of(name) == self.number:
             place = self._around.paths.vhost(vhost.number)
+            self._openings.add(name)
             await self.tell(OpenVHost(name, str(place), directory.rules(name)))
 
     async def close_vhost(self, name: str) -> bool:
@@ -171,6 +176,7 @@ class Shard(Owner):
         if alive is None:
             return
         self._alive, self._gone = alive, trio.Event()
+        self._openings.clear()
         try:
             if self._drain_seconds is not None:  # asked for while it was born
                 await self.tell(Drain(self._drain_seconds))
@@ -191,7 +197,7 @@ class Shard(Owner):
             with trio.fail_after(HELLO_SECONDS_MAX):
                 pid = await _greeted(link)
             await link.send(Start(self.number, self._around.settings(), str(self._around.paths.root)))
-            alive = _Alive(link, Life.of(pid))
+            alive = _Alive(link, Life.of(pid), Silence(trio.current_time()))
         except (LinkClosed, ProcessLookupError):
             self._log.error("shard ended before its first word")
         except trio.TooSlowError:
@@ -208,10 +214,11 @@ class Shard(Owner):
             nursery.start_soon(self._introduce)
             nursery.start_soon(self._tell_alarms)
             nursery.start_soon(_cancel_after_end, alive.life, nursery.cancel_scope)
+            nursery.start_soon(self._look_after, alive)
             try:
                 while True:
                     report, _none = await alive.link.receive()
-                    self._hear(report, alive.link, nursery)
+                    self._hear(report, alive, nursery)
             except LinkClosed:
                 pass
             except (msgspec.DecodeError, OSError) as fault:
@@ -234,6 +241,28 @@ class Shard(Owner):
             else:
                 await alarms.changed()
 
+    async def _look_after(self, alive: _Alive) -> None:
+        """Ask again and again whether it listens; `silence.py` says what follows when it does not."""
+        silence = alive.silence
+        finding = Finding.WAIT
+        while finding is not Finding.LOST:
+            main = self._around.settings().main
+            await trio.sleep(pause(main))
+            # To close a vhost is to wait for its clients: their time, like that of recovery, is not its own.
+            is_busy = bool(self._openings or self._closings or self._is_draining)
+            finding = silence.look(trio.current_time(), main, is_recovering=is_busy)
+            if finding is Finding.ASK:
+                _ask(alive.link)
+            elif finding is Finding.SILENT:
+                self._log.warning(
+                    "shard does not answer",
+                    pid=alive.life.pid,
+                    seconds=round(silence.seconds, 1),
+                    opening=sorted(self._openings),
+                )
+        self._log.error("shard does not answer and is killed", pid=alive.life.pid, seconds=round(silence.seconds, 1))
+        alive.life.kill()
+
     async def _bury(self, alive: _Alive) -> None:
         """Only once the process is gone may another one open the same files."""
         self._alive = None
@@ -255,14 +284,18 @@ class Shard(Owner):
 
     # what it says -----------------------------------------------------------------------------------------------------
 
-    def _hear(self, report: ShardReport, link: ShardLink, nursery: trio.Nursery) -> None:
+    def _hear(self, report: ShardReport, alive: _Alive, nursery: trio.Nursery) -> None:
         roster = self._around.roster
+        if alive.silence.heard():
+            self._log.info("shard answers again")
         match report:
             case VHostOpened(name=name):
+                self._openings.discard(name)
                 if roster.place_of(name) == self.number:
-                    roster.opened(name, link)
+                    roster.opened(name, alive.link)
                 self._log_opened(report)
             case VHostFailed(name=name, reason=reason, damaged=damaged):
+                self._openings.discard(name)
                 if roster.place_of(name) == self.number:
                     roster.failed(name, reason)
                 self._log.error("vhost cannot be opened", vhost=name, reason=reason, damaged=damaged)
@@ -280,7 +313,7 @@ class Shard(Owner):
                 pass  # the shard has logged it
             case Drained(clients=clients):
                 self._log.info("shard drained", clients=clients)
-            case Hello():
+            case Hello() | Listening():
                 pass
 
     async def _reopen(self, name: str) -> None:
@@ -297,6 +330,14 @@ class Shard(Owner):
         }
         say = self._log.warning if report.segments_damaged else self._log.info
         say("vhost opened", vhost=report.name, **found, seconds=round(report.seconds, 3))
+
+
+def _ask(link: ShardLink) -> None:
+    """A link that takes nothing more, because nobody reads it, is as silent as one that was read."""
+    try:
+        link.send_now(Probe())
+    except LinkClosed:
+        pass
 
 
 async def _greeted(link: ShardLink) -> int:

@@ -21,11 +21,12 @@ from ipc.messages.commands import (
     Drain,
     OpenVHost,
     PermissionsChanged,
+    Probe,
     Question,
     RulesChanged,
     SettingsChanged,
 )
-from ipc.messages.reports import VHostClosed, VHostFailed, VHostOpened
+from ipc.messages.reports import Listening, VHostClosed, VHostFailed, VHostOpened
 from shards.host.answering import QUESTIONS
 from shards.protocols.amqp.connection import Connection
 
@@ -146,6 +147,10 @@ async def _answer(shard: "Shard", question: Question, descriptors: list[int]) ->
     shard.answer(question)
 
 
+async def _listen(shard: "Shard", command: Probe, descriptors: list[int]) -> None:
+    await shard.link.send(Listening())
+
+
 _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitable[None]]]] = {
     OpenVHost: _open_vhost,
     CloseVHost: _close_vhost,
@@ -156,4 +161,5 @@ _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitab
     AlarmsChanged: _change_alarms,
     Compact: _compact,
     **dict.fromkeys(QUESTIONS, _answer),
+    Probe: _listen,
 }

@@ -22,6 +22,7 @@ import trio
 from ipc.errors import ConnectionRefusal
 from ipc.limits import (
     DRAINING_MS_MAX,
+    EFFORT_WORTH_BYTES,
     RECEIVE_BYTES_OF_TURN,
     RECEIVE_BYTES_PER_TURN,
     RESTRAINED_BYTES_MAX,
@@ -226,7 +227,7 @@ class Pump(Compactable):
             return 0
 
     def _receive(self, peer: Peer, now: int, room_bytes: int) -> int:
-        """Bytes taken from the socket."""
+        """Bytes taken from the socket, or what the effort they took is worth."""
         connection = peer.connection
         partial = connection.partial
         kept = len(partial)
@@ -246,7 +247,7 @@ class Pump(Compactable):
         self._has_received = True
         connection.receive(view[: kept + count], now)
         self._after_input(peer, now)
-        return count
+        return max(count, connection.effort * EFFORT_WORTH_BYTES)
 
     def _room_for(self, kept: int) -> memoryview:
         """The shared buffer, grown once when a connection negotiated larger frames than any before."""
@@ -264,15 +265,20 @@ class Pump(Compactable):
 
     def _resume(self, now: int) -> None:
         resumable, self._turn.resumable = self._turn.resumable, []
-        for connection in resumable:
+        left = RECEIVE_BYTES_OF_TURN
+        for done, connection in enumerate(resumable):
+            if left <= 0:
+                self._turn.resumable[:0] = resumable[done:]  # go first next time
+                break
             peer = self._senders.get(connection)
             if peer is not None:
-                self._guarded(self._go_on, peer, now)
+                left -= self._guarded(self._go_on, peer, now)
 
     def _go_on(self, peer: Peer, now: int) -> int:
+        """What the effort it took is worth, in bytes."""
         peer.connection.resume(now)
         self._after_input(peer, now)
-        return 0
+        return peer.connection.effort * EFFORT_WORTH_BYTES
 
     def _finish(self, now: int) -> None:
         try:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
+from ipc.errors import ExitCode, StartRefused
 from ipc.messages.commands import Permissions
 from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import StoreSettings
@@ -52,6 +53,7 @@ class VHosts(Compactable):
             self._files.make_directory(str(path), sync=True)
         self._files.remove_tree(str(paths.transient))
         self._files.make_directory(str(paths.transient), sync=True)
+        self._refuse_if_bereft(paths)
         definitions = Definitions(str(paths.definitions))
         report = RecoveryReport()
         vhost = VHost(name, Path(directory), self._files, self._settings, self._turn, self._fresh_name, rules)
@@ -75,6 +77,16 @@ class VHosts(Compactable):
         self._vhosts[name] = vhost
         self._definitions[name] = definitions
         return vhost, report
+
+    def _refuse_if_bereft(self, paths: VHostDirectory) -> None:
+        """Queues are made after the file that names them, so if it is gone they are not orphans: it was lost."""
+        is_there = paths.definitions.exists() and paths.definitions.stat().st_size > 0
+        bereft = [place for place in (paths.queues, paths.journal) if self._files.list(str(place))]
+        if bereft and not is_there:
+            raise StartRefused(
+                ExitCode.STORE_DAMAGED,
+                f"The definitions in {paths.definitions} are gone, and there are messages of queues in {bereft[0]}.",
+            )
 
     def _remove_orphans(self, place: Path, known: Set[str]) -> None:
         # Of a queue or exchange whose declaration never reached the disk, or whose deletion did: nobody was promised

@@ -3,7 +3,7 @@
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from pamqp import base, body, commands, frame, header
 
@@ -63,7 +63,7 @@ class RawClient:
         self._buffer = bytearray()
         self.frame_max = 131072
 
-    def __enter__(self) -> "RawClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,6 +71,10 @@ class RawClient:
 
     def close(self) -> None:
         self._socket.close()
+
+    def detach(self) -> socket.socket:
+        """The socket, for who goes on without us; it has to be closed there."""
+        return self._socket
 
     def reset(self) -> None:
         """Close without a goodbye: the broker gets a TCP reset."""

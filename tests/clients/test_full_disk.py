@@ -11,6 +11,7 @@ import pytest
 
 from ipc.errors import ExitCode
 from tests.clients.running_broker import RunningBroker
+from tests.clients.small_disk import small_disk as small_disk_at
 from tests.clients.waiting import eventually
 
 MESSAGES = 400
@@ -26,14 +27,8 @@ PERSISTENT = pika.BasicProperties(delivery_mode=2)
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own for the broker's data."""
-    place = tmp_path / "small"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={ROOM_MEGABYTES}m", "tmpfs", str(place)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk_at(tmp_path / "small", megabytes=ROOM_MEGABYTES) as place:
+        yield place
 
 
 def test_a_full_disk_stops_publishers_until_consumers_have_made_room(

@@ -34,6 +34,7 @@ class Harbour:
         self.files = DiskFiles(64)
         names = count(1)
         self.vhosts = VHosts(self.turn, self.files, StoreSettings(), lambda: f"name-{next(names)}")
+        self.sockets: list[socket.socket] = []  # the broker's ends
         directory.mkdir(parents=True, exist_ok=True)
         self.vhost, _report = self.vhosts.open("/", str(directory))
         self.bell = Bell()
@@ -79,6 +80,7 @@ class Harbour:
             now=self.now,
         )
         self.vhost.connections[connection] = None
+        self.sockets.append(theirs)
         self.pump.adopt(theirs, connection, self.now)
         ship = Ship(self, ours, connection)
         ship.say(commands.Channel.Open())

@@ -1,14 +1,18 @@
 """The pump between real sockets: nobody starves, nobody is slowed down without need."""
 
 import gc
+from array import array
 from collections.abc import Iterator
+from fcntl import ioctl
 from pathlib import Path
+from termios import FIONREAD
 
 import pytest
 import trio
 from pamqp import commands
 
-from ipc.limits import DRAINING_MS_MAX
+from ipc.limits import DRAINING_MS_MAX, EFFORT_PER_TURN, EFFORT_WORTH_BYTES, RECEIVE_BYTES_OF_TURN
+from ipc.wire.amqp import frames
 from tests.host.harbour import Harbour
 from tests.protocols.conversation import content
 
@@ -128,3 +132,40 @@ def test_a_client_that_has_gone_leaves_nothing_for_a_collection_of_cycles(harbou
         assert gc.collect() < 10
     finally:
         gc.enable()
+
+
+def test_floods_of_small_frames_share_a_turn(harbour: Harbour) -> None:
+    """64 clients together bring what would be seconds of work, and of each turn they get a bounded part."""
+    floods = [harbour.connect() for _ in range(64)]
+    for flood in floods:
+        flood.socket.send(frames.HEARTBEAT_FRAME * 8000)
+    share = RECEIVE_BYTES_OF_TURN // EFFORT_WORTH_BYTES + EFFORT_PER_TURN
+
+    turns = 0
+    while left := frames_kept(harbour):
+        harbour.pump.turn()
+        turns += 1
+        assert left - frames_kept(harbour) <= 2 * share  # of what is new, and of what was kept
+
+
+def test_a_flood_of_small_frames_does_not_hold_up_the_others(harbour: Harbour) -> None:
+    flood, other = harbour.connect(), harbour.connect()
+    sent = flood.socket.send(frames.HEARTBEAT_FRAME * 20_000)
+
+    for _ in range(3):
+        assert other.say(commands.Basic.Qos())
+
+    (connection,) = [one for one in harbour.pump.connections if one.partial]
+    assert len(connection.partial) > sent - 10 * EFFORT_PER_TURN * len(frames.HEARTBEAT_FRAME)
+    while connection.partial:
+        harbour.pump.turn()
+    assert flood.say(commands.Basic.Qos())
+
+
+def frames_kept(harbour: Harbour) -> int:
+    """In sockets and connections."""
+    unread = [array("i", [0]) for _ in harbour.sockets]
+    for one, count in zip(harbour.sockets, unread, strict=True):
+        ioctl(one, FIONREAD, count)
+    kept = sum(len(connection.partial) for connection in harbour.pump.connections)
+    return (kept + sum(count[0] for count in unread)) // len(frames.HEARTBEAT_FRAME)

@@ -26,7 +26,7 @@ from ipc.errors import (
     ReplyCode,
     UnexpectedFrame,
 )
-from ipc.limits import ROUTES_CACHED_MAX
+from ipc.limits import EFFORT_BYTES, EFFORT_PER_TURN, ROUTES_CACHED_MAX
 from ipc.messages.commands import NegotiatedClient
 from ipc.settings import ConnectionSettings
 from ipc.wire.amqp import frames, methods
@@ -84,6 +84,7 @@ class Connection(Compactable):
         "channel_max",
         "channels",
         "client",
+        "effort",
         "exclusive_queues",
         "frame_max",
         "is_listed",
@@ -134,6 +135,7 @@ class Connection(Compactable):
         self.publishes = False  # has done so at least once, and may be asked to wait for consumers
         self._intake = Intake(self)
         self._partial = client.unread
+        self.effort = 0  # that the last call to `receive` took, in frames
         self.uncommitted_bytes = 0  # of messages in all its channels' transactions
         self._held: bytes | None = None  # a reply that waits for the disk
         self._held_until = 0  # the round that brings its change there
@@ -187,9 +189,12 @@ class Connection(Compactable):
         return self._closing_because
 
     def receive(self, view: memoryview, now: int) -> None:
-        """Take `partial` and what came after it, in one view that is the host's again afterwards."""
+        """Take `partial` and what came after it, in one view that is the host's again afterwards.
+
+        A megabyte of the smallest frames is a second's work, so what takes too much effort waits for the next turn.
+        """
         self._received_at = now
-        position = 0
+        position = effort = 0
         try:
             while position < len(view) and self.wants_input:
                 if self.state is ConnectionState.OPEN:
@@ -201,17 +206,23 @@ class Connection(Compactable):
                     break
                 self._take(view, frame, now)
                 position = frame.end + 1
+                effort += 1 if frame.kind == frames.BODY else 1 + (frame.end - frame.start) // EFFORT_BYTES
+                if effort >= EFFORT_PER_TURN and position < len(view) and self.wants_input:
+                    self._is_waiting = True
+                    self.turn.resumable.append(self)
         except Refusal as refusal:
             # Only faults of framing get here; what follows a broken frame means nothing.
             position = len(view)
             self._refuse(0, refusal, now)
         self._partial = bytes(view[position:])
+        self.effort = effort
 
     def resume(self, now: int) -> None:
         """Go on with input that was kept; what made it wait is over."""
         self._is_waiting = False
         self._tell_unblocked()
         self._received_at = now  # nobody listened, so it was not the client who was silent
+        self.effort = 0
         kept = self._partial
         if kept:
             with memoryview(kept) as view:

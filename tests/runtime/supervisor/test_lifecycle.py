@@ -159,6 +159,18 @@ def test_a_shard_that_talks_nonsense_is_replaced(new_broker: StartFaked) -> None
     assert "shard cannot be understood" in broker.log
 
 
+def test_a_shard_that_answers_nothing_is_named_and_in_the_end_replaced(new_broker: StartFaked) -> None:
+    broker = new_broker("deaf:1", main__shard_silent_seconds=0.1, main__shard_silent_seconds_max=0.5).start()
+    victim, sibling = broker.ready.shards[1], broker.ready.shards[0]
+
+    broker.await_log("shard does not answer and is killed")
+    eventually(lambda: not is_alive(victim), "the end of the deaf shard")
+
+    assert broker.log.index("shard does not answer ") < broker.log.index("and is killed")
+    assert is_alive(sibling)
+    assert broker.stop() == ExitCode.OK
+
+
 @pytest.mark.parametrize("fault", ["unstartable", "foreign"])
 def test_a_template_that_cannot_start_ends_the_broker(new_broker: StartFaked, fault: str) -> None:
     broker = new_broker(fault, main__shard_restart_seconds_max=0.1)

@@ -6,6 +6,7 @@ dies          a shard ends as soon as it was started       stubborn    a shard d
 damaged       no vhost can be opened: its files            unreadable  no vhost can be opened: the file system
 mute          a shard never answers a compaction           babbles     a shard says something that is no message
 lingers       a shard lives on for a while without its supervisor
+deaf          a shard does not answer whether it listens
 ```
 """
 
@@ -19,12 +20,13 @@ from typing import Final
 
 import msgspec
 
-from ipc.messages.commands import CloseVHost, Compact, Drain, OpenVHost, ShardCommand, SpawnShard, Start
+from ipc.messages.commands import CloseVHost, Compact, Drain, OpenVHost, Probe, ShardCommand, SpawnShard, Start
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import (
     ChildEnded,
     Drained,
     Hello,
+    Listening,
     MemoryReading,
     Reclaimed,
     Report,
@@ -92,6 +94,9 @@ class FakeShard:
             case Compact():
                 if not has_fault("mute", self.number):
                     tell(self.link, self.reclaimed(command))
+            case Probe():
+                if not has_fault("deaf", self.number):
+                    tell(self.link, Listening())
             case Drain() if not has_fault("stubborn", self.number):
                 tell(self.link, Drained(self.number, 0))
                 return True
