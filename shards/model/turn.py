@@ -254,7 +254,7 @@ class Turn(Compactable):
             due = journal.due
             if due:
                 self.agenda.set(journal, due)
-            else:
+            elif not journal.is_dirty:  # as it is when it could not be written
                 del self.journals[journal]
         return refusals
 

@@ -599,10 +599,19 @@ class VHost(Compactable):
                 place.close()
             except OSError as fault:
                 unwritten.append((place, fault))
-        if self._journal is not None and not unwritten:
+        if self._journal is not None and unwritten:
+            self._keep_journal(self._journal)
+        elif self._journal is not None:
             self._journal.begin_checkpoint().run()
             self._turn.close_journal(self._journal)
         return unwritten
+
+    def _keep_journal(self, journal: Journal) -> None:
+        """Something stands only there: with it must stand what has become of all the rest."""
+        try:
+            journal.write()
+        except OSError:
+            pass  # as it is for whatever could not be written
 
     def _open_store(self, queue: Queue) -> QueueStore:
         directory, durable = self._directory(queue), self._is_stored(queue)

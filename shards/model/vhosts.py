@@ -98,18 +98,22 @@ class VHosts(Compactable):
     def close(self, name: str) -> list[tuple[Queue | WaitingRoom, OSError]]:
         """Give a vhost up; its connections have been closed before. What could not be written, as `VHost.close` says.
 
-        Raises OSError when changed definitions cannot be committed; the vhost is closed all the same.
+        Raises OSError when changed definitions cannot be committed, or a journal cannot be given up, which then is left
+        for the next start; the vhost is closed all the same.
         """
         vhost = self._vhosts.pop(name)
         definitions = self._definitions.pop(name)
-        unwritten = vhost.close()
-        changes = vhost.take_changes()
+        try:
+            return vhost.close()
+        finally:
+            self._part_with(definitions, vhost.take_changes())
+
+    def _part_with(self, definitions: Definitions, changes: list[Change]) -> None:
         try:
             if changes:
                 definitions.commit(changes)
         finally:
             definitions.close()
-        return unwritten
 
     def names(self) -> list[str]:
         return list(self._vhosts)

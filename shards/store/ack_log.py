@@ -80,12 +80,14 @@ class Settled(Compactable):
     def sorted_ranges(self) -> "array[int]":
         return array("I", _flat(sorted(_pairs(self.ranges))))
 
-    def forget_before(self, end: int) -> None:
-        """Nobody has to know any more what became of records that begin before this offset; all of it is noted."""
+    def forget_before(self, end: int, *, is_noted: bool) -> None:
+        """Nobody has to know any more what became of records that begin before this offset; `is_noted`: the journal
+        knows all of it.
+        """
         self.offsets = array("I", (offset for offset in self.offsets if offset >= end))
         self.ranges = array("I", _flat(pair for pair in _pairs(self.ranges) if pair[1] > end))
         self.returns = array("I", _flat(pair for pair in _pairs(self.returns) if pair[0] >= end))
-        self._noted = (len(self.offsets), len(self.ranges), len(self.returns))
+        self._noted = (len(self.offsets), len(self.ranges), len(self.returns)) if is_noted else (0, 0, 0)
 
     def extend(self, other: "Settled") -> None:
         """And all of both is noted."""

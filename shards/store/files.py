@@ -84,9 +84,10 @@ class Files(Protocol):
         """Everything written with `sync=True` since the last take, with the directory entries leading to it."""
 
     def sync_batch(self, *paths: str) -> SyncBatch:
-        """All of some files and the directory entries that are new, for a worker thread.
+        """All of some files and the directory entries that lead to them, for a worker thread.
 
-        What goes wrong there is told to `take_unsynced`'s batch as well.
+        Whoever made those entries: a round under way may have taken them along, or a process that ended. What goes
+        wrong there is told to `take_unsynced`'s batch as well.
         """
 
     def nonce(self) -> int:
@@ -315,7 +316,10 @@ class DiskFiles(Compactable):
     def sync_batch(self, *paths: str) -> DiskSyncBatch:
         # A descriptor of its own: the kernel tells each open file once that writing failed, and the one which confirms
         # wait for must hear it.
-        return DiskSyncBatch([(path, None) for path in paths], list(self._unsynced_directories))
+        directories = dict.fromkeys(self._unsynced_directories)
+        for parent in dict.fromkeys(map(os.path.dirname, paths)):
+            directories.update(dict.fromkeys((parent, os.path.dirname(parent))))
+        return DiskSyncBatch([(path, None) for path in paths], list(directories))
 
     def nonce(self) -> int:
         return int.from_bytes(os.urandom(NONCE_BYTES), "little")

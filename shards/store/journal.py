@@ -60,8 +60,8 @@ _OFFSET: Final = Struct("<I")
 class Covered(Protocol):
     """A queue with something in the journal that is not in its place yet."""
 
-    def write_back(self, now: int) -> bool:
-        """Write what has waited for long enough to its place; True while something is left. Raises OSError."""
+    def write_back(self, now: int, *, whole: bool) -> bool:
+        """Write what has waited for long enough to its place, or all; True while something is left. Raises OSError."""
 
 
 class _Since(NamedTuple):
@@ -85,10 +85,11 @@ class Journal(Compactable):
         "_number",
         "_salt",
         "_spare",
+        "_syncing",
         "_unsynced",
         "appointment",
     )
-    COLLECTIONS = ("_covered", "_unsynced")
+    COLLECTIONS = ("_covered", "_syncing", "_unsynced")
     KIND = "journal"
 
     def __init__(self, files: Files, directory: str) -> None:
@@ -103,9 +104,10 @@ class Journal(Compactable):
         self._end = 0
         self._capacity = 0
         self._closed: deque[int] = deque(maxlen=JOURNAL_FILES_MAX)  # full, and not covered by a checkpoint
-        self._spare: deque[int] = deque(maxlen=JOURNAL_SPARE_FILES_MAX)  # covered, to be used again
+        self._spare: deque[int] = deque()  # covered, to be used again; the oldest first, which is how they must go
         self._covered: dict[Covered, _Since] = {}  # oldest first
         self._unsynced: dict[str, None] = {}  # files that were written behind the journal
+        self._syncing: dict[str, None] = {}  # those the checkpoint under way syncs
         self._checkpoint = 0  # number of the last file that the checkpoint under way covers; 0: none is
 
     # what a turn notes ------------------------------------------------------------------------------------------------
@@ -223,13 +225,16 @@ class Journal(Compactable):
         """
         refusals = []
         for covered in self._waiting_longest(now):
-            del self._covered[covered]
+            # What is left in a file that is full would keep it for as long as messages are young.
+            whole = self._covered[covered].file in self._closed
             try:
-                if covered.write_back(now):
-                    self._covered[covered] = _Since(now, self._number)
+                is_waiting = covered.write_back(now, whole=whole)
             except OSError as fault:
+                refusals.append(fault)  # and its oldest file is needed still
+                continue
+            del self._covered[covered]
+            if is_waiting:
                 self._covered[covered] = _Since(now, self._number)
-                refusals.append(fault)
         if refusals:
             raise refusals[0]
 
@@ -258,20 +263,24 @@ class Journal(Compactable):
         oldest = next(iter(self._covered.values()), None)
         covered = [number for number in self._closed if oldest is None or number < oldest.file]
         self._checkpoint = covered[-1] if covered else 0
-        unsynced, self._unsynced = self._unsynced, {}
-        return self._files.sync_batch(*unsynced)
+        # Whatever another one has begun to sync and not ended.
+        self._syncing.update(self._unsynced)
+        self._unsynced = {}
+        return self._files.sync_batch(*self._syncing)
 
     def end_checkpoint(self) -> None:
         """The batch is on disk: what it covers may be overwritten."""
         while self._closed and self._closed[0] <= self._checkpoint:
-            self._retire(self._closed.popleft())
+            self._spare.append(self._closed.popleft())
         self._checkpoint = 0
-
-    def _retire(self, number: int) -> None:
-        if len(self._spare) < JOURNAL_SPARE_FILES_MAX:
-            self._spare.append(number)
-        else:
-            self._files.unlink(self._path(number))
+        self._syncing = {}
+        try:
+            # The oldest first: what was appended must not outlive the news that it is settled.
+            while len(self._spare) > JOURNAL_SPARE_FILES_MAX:
+                self._files.unlink(self._path(self._spare[0]))
+                self._spare.popleft()
+        except OSError:
+            pass  # used again, or tried again at the next checkpoint
 
     def close(self) -> None:
         """Everything it covered is in its place and on disk: leave nothing behind."""
@@ -280,6 +289,7 @@ class Journal(Compactable):
         self._closed.clear()
         self._spare.clear()
         self._unsynced = {}
+        self._syncing = {}
 
     def holdings(self) -> Iterable[tuple[str, int]]:
         return (("journal", sys.getsizeof(self._batch)),)

@@ -231,8 +231,12 @@ class MessageStore(Compactable):
 
     @property
     def is_vacant(self) -> bool:
-        """Whether nothing is left in memory or on disk, so that the store itself can go."""
-        return not (self._segments or self._tail_count or self.ready_count or self.unacknowledged_count)
+        """Whether nothing is left in memory or on disk, so that the store itself can go.
+
+        Positions that a journal knows must not be used again, and only this knows which they are.
+        """
+        is_known = self.journal is not None and self._is_noted
+        return not (is_known or self._segments or self._tail_count or self.ready_count or self.unacknowledged_count)
 
     @property
     def segment_count(self) -> int:
@@ -738,11 +742,11 @@ class MessageStore(Compactable):
                 self._write_tail()
         return self.dirty
 
-    def write_back(self, now: int) -> bool:
-        """Write what has waited for acknowledgements long enough; True when something younger is left."""
+    def write_back(self, now: int, *, whole: bool) -> bool:
+        """Write what has waited for acknowledgements long enough, or all; True when something younger is left."""
         self.note()
         self._drop_settled_front()
-        if self._tail_count and not now - WRITE_BACK_MS < _timestamp(self._tail, _TIMESTAMP_AT)[0] <= now:
+        if self._tail_count and (whole or not now - WRITE_BACK_MS < _timestamp(self._tail, _TIMESTAMP_AT)[0] <= now):
             self._write_tail()
         self._write_all_acks()
         return self.dirty
@@ -750,7 +754,7 @@ class MessageStore(Compactable):
     def _drop_settled_front(self) -> None:
         """Forget the records at the tail's beginning that are settled: they need never be written."""
         settled = self._tail_settled
-        if settled is None or not self._noted:
+        if settled is None:
             return
         base = self._tail_base & OFFSET_MASK
         end, count = settled_front(self._tail, base, array("I", sorted(settled.offsets)), settled.sorted_ranges())
@@ -761,8 +765,8 @@ class MessageStore(Compactable):
         self._tail_base += end
         self._tail_count -= count
         self._tail_settled_count -= count
+        settled.forget_before(base + end, is_noted=self._noted > 0)
         self._noted = max(0, self._noted - end)
-        settled.forget_before(base + end)
         self._tail_bytes_max = max(len(self._tail), self._tail_room())
 
     def _unlink_settled(self) -> None:
@@ -781,6 +785,8 @@ class MessageStore(Compactable):
             self._touched.extend(reversed(kept))
 
     def _unlink(self, segment: Segment) -> None:
+        # Its entry in the directory, too, must not come back once the journal has forgotten what is settled.
+        self._written_behind(segment.path)
         segment.remove(self._files)
         del self._segments[segment.number]
         if self._read < self._tail_base and self._read >> 32 == segment.number:
@@ -809,14 +815,19 @@ class MessageStore(Compactable):
             return
         self.note()
         tail = self._tail
+        must_tell = bool(self.journal is not None and self._tail_settled and not self._noted)
         self._write_block(self._tail_count, (tail,), len(tail), sync=self._durable and self.journal is None)
         self._block_written(self._tail_count - self._tail_settled_count, len(tail))
+        self._is_noted = True  # what becomes of it has to be: now it would come back
+        if must_tell:
+            # Nobody asked to keep these messages, so the journal has nothing of them, nor what became of them so far.
+            self._write_all_acks()
 
     def _rewind(self) -> None:
-        """All of the tail is settled: its positions can be used again, unless the journal knows them."""
+        """All of the tail is settled: its positions can be used again, unless the journal may know some of them."""
         self.note()
         read_in_tail = self._read >= self._tail_base
-        if self._noted:
+        if self._is_noted:
             self._tail_base += len(self._tail)
         if read_in_tail:
             self._read = self._read_end = self._tail_base

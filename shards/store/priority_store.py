@@ -199,8 +199,8 @@ class PriorityStore(Compactable):
         waiting = [store.tidy() for store in self.levels()]
         return any(waiting)
 
-    def write_back(self, now: int) -> bool:
-        waiting = [store.write_back(now) for store in self.levels()]
+    def write_back(self, now: int, *, whole: bool) -> bool:
+        waiting = [store.write_back(now, whole=whole) for store in self.levels()]
         return any(waiting)
 
     def close(self) -> None:

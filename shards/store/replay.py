@@ -51,12 +51,12 @@ def replay(files: Files, directory: str, store_directory: Callable[[int], str | 
     stores: dict[int, _Replayed] = {}
     for entry in read_entries(files, directory, report):
         stores.setdefault(entry.store, _Replayed()).take(entry)
-    touched: list[str] = []
+    behind: list[str] = []
     for number, replayed in stores.items():
         place = store_directory(number)
         if place is not None:
-            touched += replayed.put_in_place(files, place, report)
-    files.sync_batch(*touched).run()
+            behind += replayed.put_in_place(files, place, report)
+    files.sync_batch(*behind).run()
     files.remove_tree(directory)
     files.make_directory(directory, sync=True)
     files.take_unsynced().run()
@@ -105,11 +105,11 @@ class _Replayed:
         self._settled.setdefault(entry.segment, Settled()).add(entry.kind, entry.payload)
 
     def put_in_place(self, files: Files, directory: str, report: RecoveryReport) -> Iterator[str]:
-        """Paths of the files that were written."""
+        """Paths of files that must be on disk before the journal goes: who wrote them may have had no time to sync."""
         for number in sorted(self._appended.keys() | self._settled.keys()):
             segment = _Completed(files, directory, number)
             segment.complete(self._appended.get(number, []), self._settled.get(number, Settled()))
-            yield from segment.touched
+            yield from segment.paths
 
 
 class _Completed:
@@ -122,8 +122,11 @@ class _Completed:
         self._exists = False
         self._end = FILE_HEADER_BYTES
         self._places: list[tuple[int, int, int]] = []  # positions from and to of each block, and where it begins
-        self.touched: list[str] = []
         self._look()
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        return self._segment.path, self._segment.acks_path
 
     def _look(self) -> None:
         """What is there already."""
@@ -149,14 +152,19 @@ class _Completed:
             self._cut_disorder(appended[0][0])
         is_settled = _membership(settled)
         for offset, records in appended:
-            for start, run in _runs(offset, records, lambda at: not (is_settled(at) or self._has(at))):
+            for start, run in _runs(offset, records, lambda at: at >= self._places_end and not is_settled(at)):
                 self._append(start, run)
         if self._exists and settled:
             self._settle(settled)
+        if appended and self._exists:
+            # What was torn is there again; what is left of it is no damage.
+            self._files.allocate(self._segment.path, self._end)
 
-    def _has(self, offset: int) -> bool:
-        index = bisect_right(self._places, (offset, 1 << 32, 0)) - 1
-        return index >= 0 and offset < self._places[index][1]
+    @property
+    def _places_end(self) -> int:
+        """Behind the last record there is. One before it that is not there was settled before that was written, even
+        if the news of it are lost; appended now, it would come out behind those that came after it."""
+        return self._places[-1][1] if self._places else 0
 
     def _cut_disorder(self, first: int) -> None:
         """After a power failure a block may be there and one before it not: what the journal has is written anew."""
@@ -166,7 +174,6 @@ class _Completed:
                 self._files.allocate(self._segment.path, hole)
                 self._places = self._places[: len(self._places) - len(places)]
                 self._end = hole
-                self.touched.append(self._segment.path)
                 return
 
     def _append(self, offset: int, records: memoryview) -> None:
@@ -183,16 +190,15 @@ class _Completed:
             self._exists = True
         count = sum(1 for _ in _records(records))
         header = block_header(Kind.PLACED_RECORDS, segment.salt, at, count, parts, payload_bytes)
+        self._places.append((offset, offset + len(records), at))
         self._end = aligned(at + BLOCK_HEADER_BYTES + payload_bytes)
         padding = bytes(self._end - at - BLOCK_HEADER_BYTES - payload_bytes)
         self._files.write(segment.path, at, [header, *parts, padding], sync=False)
-        self.touched.append(segment.path)
 
     def _settle(self, settled: Settled) -> None:
         segment = self._segment
         recovered = ack_log.recover(self._files, segment.acks_path, segment.salt)
         AckLog(recovered.end).write(self._files, segment.acks_path, segment.number, segment.salt, settled)
-        self.touched.append(segment.acks_path)
 
 
 def _records(records: memoryview) -> Iterator[tuple[int, int]]:

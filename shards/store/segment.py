@@ -267,7 +267,8 @@ class _Survey:
         at = bisect_left(acks.returned, offset)
         if at == len(acks.returned) or acks.returned[at] >= end:
             return
-        extents = self._extents[bisect_left(self._extents, offset) :]
+        index = bisect_left(self._extents, offset)
+        extents = self._extents[index + index % 2 :]  # one of the block before may end where this begins
         gone = dict(zip(extents[::2], extents[1::2], strict=True))
         while offset < end:
             if offset in gone:
@@ -299,12 +300,12 @@ class _Survey:
             self._segment.live -= 1
         if offset > first:
             self.body_bytes -= body_bytes(buffer, first - block.skip, offset - block.skip)
-            self._add_extent(first, offset)
+            self._add_extent(block, first, offset)
 
-    def _add_extent(self, first: int, end: int) -> None:
-        """Neighbours become one; those of two blocks never are, for there is a header between them."""
+    def _add_extent(self, block: Block, first: int, end: int) -> None:
+        """Neighbours become one, but not those of two blocks: whoever reads goes block by block."""
         extents = self._extents
-        if extents and extents[-1] == first:
+        if extents and extents[-1] == first and first != block.start + block.skip:
             extents[-1] = end
         else:
             extents.append(first)

@@ -181,7 +181,7 @@ def restarted(world: LoadedShard, tmp_path: Path) -> MessageStore:
     for position, _body in take(store):
         store.note_return(position)
         store.requeue(position)
-    store.write_back(1_000_000)
+    store.write_back(1_000_000, whole=True)
     for number in range(60):
         store.append(record(number))
         if number % 20 == 19:

@@ -8,7 +8,7 @@ one of the next calls fail, `stop` ends the "process" in the middle of one.
 import errno
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -71,21 +71,29 @@ class Entry:
 
 
 class SimulatedSyncBatch:
-    def __init__(self, files: Sequence[SimulatedFile], settle: Callable[[], None], fault: OSError | None) -> None:
+    def __init__(
+        self,
+        files: Sequence[SimulatedFile],
+        directories: Iterable[str],
+        settle: Callable[[set[str]], None],
+        fault: Callable[[], OSError | None],
+    ) -> None:
         self._files = files
+        self._directories = set(directories)
         self._settle = settle
         self._fault = fault
-        self._is_empty = not files
+        self._is_empty = not (files or self._directories)
 
     def __bool__(self) -> bool:
         return not self._is_empty
 
     def run(self) -> None:
-        if self._fault is not None:
-            raise self._fault
+        fault = self._fault()
+        if fault is not None:
+            raise fault
         for file in self._files:
             file.sync()
-        self._settle()
+        self._settle(self._directories)
 
 
 class SimulatedFiles:
@@ -95,6 +103,7 @@ class SimulatedFiles:
         self.random = Random(seed)
         self.calls = 0  # that change something
         self.bytes_written = 0
+        self.segment_writes = 0  # begun
         self.sync_fault: OSError | None = None
         self._files: dict[str, SimulatedFile] = {}
         self._safe: dict[str, SimulatedFile] = {}
@@ -102,17 +111,23 @@ class SimulatedFiles:
         self._directories: set[str] = set()
         self._maps: dict[str, mmap.mmap] = {}
         self._unsynced: dict[str, None] = {}
-        self._unsynced_entries = False
+        self._unsynced_directories: dict[str, None] = {}
         self._refusals: dict[int, int] = {}
         self._stop_at = -1
         self._refuse_all = 0
         self._is_full = False
+        self._maps_made = 0
+        self._map_refused_at = -1
 
     # what tests decide ------------------------------------------------------------------------------------------------
 
     def refuse(self, in_calls: int, error: int = errno.ENOSPC) -> None:
         """The changing call after `in_calls` others fails once; a write gets half of its bytes through."""
         self._refusals[self.calls + in_calls] = error
+
+    def refuse_map(self, in_maps: int) -> None:
+        """The new map after `in_maps` others fails once."""
+        self._map_refused_at = self._maps_made + in_maps
 
     def refuse_everything(self, error: int = errno.ENOSPC) -> None:
         self._refuse_all = error
@@ -122,26 +137,27 @@ class SimulatedFiles:
         self._is_full = True
 
     def accept_everything(self) -> None:
+        self._stop_at = -1
         self._refuse_all = 0
         self._is_full = False
         self._refusals.clear()
+        self._map_refused_at = -1
 
     def stop(self, in_calls: int) -> None:
         """The changing call after `in_calls` others is the process's last; a write gets a random part through."""
         self._stop_at = self.calls + in_calls
 
     def restart(self) -> "SimulatedFiles":
-        """After the process ended: the kernel had everything it was given."""
-        return self._successor(dict(self._files))
+        """After the process ended: the kernel had everything it was given, and has synced nothing by itself."""
+        successor = self._successor(dict(self._files))
+        successor._safe = dict(self._safe)
+        successor._entries = list(self._entries)
+        return successor
 
     def power_failure(self) -> "SimulatedFiles":
         """After the machine stopped: entries survive in order up to some moment, content as it pleases."""
         names = dict(self._safe)
-        for entry in self._entries[: self.random.randrange(len(self._entries) + 1)]:
-            if entry.file is None:
-                names.pop(entry.path, None)
-            else:
-                names[entry.path] = entry.file
+        self._apply(names, self._entries[: self.random.randrange(len(self._entries) + 1)])
         return self._successor({path: file.after_power_failure(self.random) for path, file in names.items()})
 
     def _successor(self, names: dict[str, SimulatedFile]) -> "SimulatedFiles":
@@ -149,6 +165,9 @@ class SimulatedFiles:
         successor._files = names
         successor._safe = dict(names)
         successor._directories = set(self._directories)
+        for path in names:  # a directory that was removed is back with what came back in it
+            while (path := os.path.dirname(path)) not in ("", "/"):
+                successor._directories.add(path)
         return successor
 
     def names(self) -> list[str]:
@@ -166,6 +185,9 @@ class SimulatedFiles:
     def make_directory(self, path: str, *, sync: bool) -> None:
         if path not in self._directories:
             self._changing(path)
+            if sync:
+                # What had this name before is in another directory, which is gone with its parent's sync.
+                self._unsynced_directories.update(dict.fromkeys((path, os.path.dirname(path))))
             while path not in ("", "/"):
                 self._directories.add(path)
                 path = os.path.dirname(path)
@@ -185,6 +207,7 @@ class SimulatedFiles:
     def write(self, path: str, offset: int, parts: Sequence[Buffer], *, sync: bool) -> None:
         if self._is_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        self.segment_writes += path.endswith(".messages")
         content = b"".join(parts)
         fault = self._fault(path)
         if fault is not None:
@@ -213,6 +236,9 @@ class SimulatedFiles:
         mapped = self._maps.get(path)
         if mapped is None or len(mapped) < size_bytes:
             file = self._found(path)
+            self._maps_made += 1
+            if self._maps_made - 1 == self._map_refused_at:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
             assert size_bytes <= file.size, "reading this map would be SIGBUS"
             mapped = mmap.mmap(file.descriptor, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
             self._maps[path] = mapped
@@ -230,7 +256,11 @@ class SimulatedFiles:
         self.forget(path)
         self._files[new_path] = file
         del self._files[path]
+        if path in self._unsynced:
+            del self._unsynced[path]
+            self._unsynced[new_path] = None
         self._entries += [Entry(new_path, file), Entry(path, None)]
+        self._unsynced_directories[os.path.dirname(new_path)] = None
 
     def unlink(self, path: str) -> None:
         if path in self._files:
@@ -244,6 +274,7 @@ class SimulatedFiles:
     def remove_tree(self, path: str) -> None:
         for name in [name for name in self._files if name.startswith(path + "/")]:
             self.unlink(name)
+        self._unsynced_directories.pop(path, None)
         self._directories = {other for other in self._directories if other != path and not other.startswith(path + "/")}
 
     def list(self, path: str) -> Sequence[str]:
@@ -252,13 +283,17 @@ class SimulatedFiles:
         )
 
     def take_unsynced(self) -> SimulatedSyncBatch:
-        files = [self._files[path] for path in self._unsynced]
-        self._unsynced.clear()
-        return SimulatedSyncBatch(files, self._settle_entries, self.sync_fault)
+        batch = self._batch(self._unsynced, self._unsynced_directories)
+        self._unsynced = {}
+        self._unsynced_directories = {}
+        return batch
 
     def sync_batch(self, *paths: str) -> SimulatedSyncBatch:
+        return self._batch(paths, {*self._unsynced_directories, *map(os.path.dirname, paths)})
+
+    def _batch(self, paths: Iterable[str], directories: Iterable[str]) -> SimulatedSyncBatch:
         files = [self._files[path] for path in paths if path in self._files]
-        return SimulatedSyncBatch(files, self._settle_entries, self.sync_fault)
+        return SimulatedSyncBatch(files, directories, self._settle_entries, lambda: self.sync_fault)
 
     def nonce(self) -> int:
         return self.random.randrange(2**32)
@@ -278,14 +313,24 @@ class SimulatedFiles:
             raise FileNotFoundError(errno.ENOENT, "no directory", path)
         self._files[path] = SimulatedFile()
         self._entries.append(Entry(path, self._files[path]))
+        if sync:
+            self._unsynced_directories[os.path.dirname(path)] = None
 
     def _resize(self, file: SimulatedFile, size_bytes: int) -> None:
         os.ftruncate(file.descriptor, size_bytes)
         file.unsynced.append(size_bytes)
 
-    def _settle_entries(self) -> None:
-        self._safe = dict(self._files)
-        self._entries.clear()
+    def _settle_entries(self, directories: set[str]) -> None:
+        settled = [entry for entry in self._entries if os.path.dirname(entry.path) in directories]
+        self._entries = [entry for entry in self._entries if os.path.dirname(entry.path) not in directories]
+        self._apply(self._safe, settled)
+
+    def _apply(self, names: dict[str, SimulatedFile], entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if entry.file is None:
+                names.pop(entry.path, None)
+            else:
+                names[entry.path] = entry.file
 
     def _changing(self, path: str) -> None:
         fault = self._fault(path)

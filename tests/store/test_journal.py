@@ -55,7 +55,7 @@ class Stores:
     def write_back(self) -> None:
         self.now += WRITE_BACK_MS
         for store in self.stores:
-            store.write_back(self.now)
+            store.write_back(self.now, whole=False)
 
     def sync(self) -> None:
         """A round."""

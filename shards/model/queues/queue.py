@@ -418,13 +418,19 @@ class Queue(Bindable):
         if journal is None:
             if store.dirty:
                 store.flush()
-        elif store.tidy():
+            return
+        try:
+            is_waiting = store.tidy()
+        except OSError:
+            journal.cover(self, now)
+            raise
+        if is_waiting:
             journal.cover(self, now)
         else:
             journal.forget(self)
 
-    def write_back(self, now: int) -> bool:
-        return self.store is not None and self.store.write_back(now)
+    def write_back(self, now: int, *, whole: bool) -> bool:
+        return self.store is not None and self.store.write_back(now, whole=whole)
 
     def delete(self) -> None:
         """Messages and files are gone; whoever still holds a delivery may settle it into the void."""
