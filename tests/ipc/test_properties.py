@@ -21,7 +21,7 @@ every_property = st.fixed_dictionaries(
         "priority": st.one_of(st.none(), st.integers(0, 255)),
         "correlation_id": texts,
         "reply_to": texts,
-        "expiration": st.one_of(st.none(), st.integers(0, 10**12).map(str)),
+        "expiration": st.one_of(st.none(), st.integers(0, 315_360_000_000).map(str)),
         "message_id": texts,
         "timestamp": st.one_of(st.none(), st.just(datetime(2024, 2, 29, 12, tzinfo=UTC))),
         "message_type": texts,
@@ -52,7 +52,7 @@ def test_facts_are_found_among_any_other_properties(given_properties: dict[str, 
     assert properties.headers(header, facts) == (sent.headers or {})
 
 
-@pytest.mark.parametrize("expiration", ["0", "60000", "+5", "0060", "9" * 255])
+@pytest.mark.parametrize("expiration", ["0", "60000", "+5", "0060", "315360000000"])
 def test_an_expiration_is_any_whole_number_of_milliseconds(expiration: str) -> None:
     assert properties.inspect(payload(expiration=expiration)).expires
 

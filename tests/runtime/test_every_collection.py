@@ -10,7 +10,7 @@ from tests.compaction.collections_table import Declared, of_supervisor
 from tests.compaction.outgrowing import contents, outgrow
 from tests.runtime.loaded_supervisor import loaded_supervisor, owners_of
 
-BOUNDED_FROM_ABOVE = {"Reclaim.reports"}
+BOUNDED_FROM_ABOVE = {"Passes._passes"}
 """Deques with a largest length, which are copied only when that is smaller."""
 
 
