@@ -71,6 +71,9 @@ class VHosts(Compactable):
                 report,
             )
             vhost.restore(stored.exchanges, stored.queues, stored.bindings, report, self._turn.now)
+            # Numbers of deleted queues, and of segments in queues that are empty, are used again: what had them before
+            # must not come back. A file that is not there leads to the directories it would be in.
+            self._files.sync_batch(*(str(place / "nothing") for place in (paths.queues, paths.delayed))).run()
         except BaseException:
             definitions.close()
             raise

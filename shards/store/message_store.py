@@ -688,6 +688,7 @@ class MessageStore(Compactable):
         A tail whose records are all settled by now is dropped, and nothing of it is written. Raises OSError; then
         nothing is lost, and it can be called again.
         """
+        self.note()  # what a journal brought back otherwise, once no file says that it is settled
         self._unlink_settled()
         if self._tail_count:
             self._write_tail()
