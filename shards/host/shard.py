@@ -157,6 +157,7 @@ class Shard(Compactable):
             await trio.sleep(self.settings.store.retry_seconds)
             with contextlib.suppress(OSError):
                 self.turn.retry()
+            self.bell.ring()  # a checkpoint may be wanted now, which makes room
         self._log.info("storage takes writes again")
         self.bell.ring()
         await self._report_storage("")

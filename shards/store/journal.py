@@ -99,9 +99,9 @@ class Journal(Compactable):
         self._directory = directory
         self._batch = bytearray()  # this turn's entries
         self._count = 0
-        self._number = 0  # of the file that is written; 0: there is none
+        self._number = 0  # of the file that is written, or was last
         self._salt = 0
-        self._end = 0
+        self._end = 0  # where its next block goes; 0: no file is written
         self._capacity = 0
         self._closed: deque[int] = deque(maxlen=JOURNAL_FILES_MAX)  # full, and not covered by a checkpoint
         self._spare: deque[int] = deque()  # covered, to be used again; the oldest first, which is how they must go
@@ -142,6 +142,15 @@ class Journal(Compactable):
         """
         if not self._count:
             return
+        try:
+            self._write_block()
+        except OSError:
+            self._give_way()
+            raise
+        self._batch = bytearray()
+        self._count = 0
+
+    def _write_block(self) -> None:
         block_bytes = BLOCK_HEADER_BYTES + len(self._batch)
         needed = aligned(block_bytes)
         while self._end + needed > self._capacity:
@@ -154,8 +163,20 @@ class Journal(Compactable):
             parts.insert(0, file_header(JOURNAL_MAGIC, self._number, self._salt))
         self._files.write(self._path(self._number), offset, parts, sync=True)
         self._end += needed
-        self._batch = bytearray()
-        self._count = 0
+
+    def _give_way(self) -> None:
+        """The file cannot grow: have a checkpoint cover it, because to write over what is there takes no room."""
+        if self._end > FILE_HEADER_BYTES and not self._closed:
+            self._closed.append(self._number)
+            self._end = self._capacity = 0
+        elif self._end == FILE_HEADER_BYTES:
+            self._end = self._capacity = 0
+            self._files.unlink(self._path(self._number))
+
+    @property
+    def _file(self) -> int:
+        """The number of the file that what is noted now will be in."""
+        return self._number if self._end else self._number + 1
 
     # its files --------------------------------------------------------------------------------------------------------
 
@@ -165,7 +186,7 @@ class Journal(Compactable):
     def _make_room(self, needed: int) -> None:
         """Grow the file, or go on in the next one; a block larger than a file gets one of its own."""
         is_fresh = self._end == FILE_HEADER_BYTES
-        if not self._number or (self._end + needed > JOURNAL_FILE_BYTES_MAX and not is_fresh):
+        if not self._end or (self._end + needed > JOURNAL_FILE_BYTES_MAX and not is_fresh):
             self._open_next()
             return
         capacity = self._capacity
@@ -187,7 +208,7 @@ class Journal(Compactable):
             capacity = JOURNAL_FILE_BYTES_FIRST
             self._files.make_directory(self._directory, sync=True)
             self._files.create(path, capacity, sync=True)
-        if self._number:
+        if self._end:
             self._closed.append(self._number)
         self._number = number
         self._salt = self._files.nonce()
@@ -199,7 +220,7 @@ class Journal(Compactable):
     def cover(self, covered: Covered, now: int) -> None:
         """This queue has something here that is not in its place."""
         if covered not in self._covered:
-            self._covered[covered] = _Since(now, self._number)
+            self._covered[covered] = _Since(now, self._file)
 
     def forget(self, covered: Covered) -> None:
         """Nothing of this queue is waiting any more, or it is gone."""
@@ -234,7 +255,7 @@ class Journal(Compactable):
                 continue
             del self._covered[covered]
             if is_waiting:
-                self._covered[covered] = _Since(now, self._number)
+                self._covered[covered] = _Since(now, self._file)
         if refusals:
             raise refusals[0]
 
@@ -297,5 +318,5 @@ class Journal(Compactable):
     def numbers(self) -> Iterator[int]:
         """Of its files that are not covered, for tests and tools."""
         yield from self._closed
-        if self._number:
+        if self._end:
             yield self._number

@@ -30,10 +30,9 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory, disk: Path) -> Iterator[Life]:
-    """Its log lies elsewhere, so that it can still say what is wrong."""
-    life = Life(
-        tmp_path_factory.mktemp("life"), SEED, settings={"store.retry_seconds": 0.1, "store.durability": "fsync"}
-    )
+    """Its log lies elsewhere, so that it can still say what is wrong. No alarm comes before the disk itself refuses."""
+    settings = {"store.retry_seconds": 0.1, "store.durability": "fsync", "alarms.disk_free_bytes_min": 0}
+    life = Life(tmp_path_factory.mktemp("life"), SEED, settings=settings)
     life.broker.data = disk / "data"
     try:
         life.begin()
