@@ -206,6 +206,9 @@ class MessageStore(Compactable):
         if not recovering._segments:
             if not files.list(directory):
                 files.remove_tree(directory)
+            elif numbers:
+                # What is in the way now keeps the directory, and numbers are used again.
+                files.sync_batch(Segment(directory, numbers[0], 0).path).run()
             return None
         recovering.has_expiring = True  # nobody looked at every record
         recovering._is_noted = True

@@ -104,6 +104,7 @@ class SimulatedFiles:
         self.calls = 0  # that change something
         self.bytes_written = 0
         self.segment_writes = 0  # begun
+        self.refusals = 0
         self.sync_fault: OSError | None = None
         self._files: dict[str, SimulatedFile] = {}
         self._safe: dict[str, SimulatedFile] = {}
@@ -206,6 +207,7 @@ class SimulatedFiles:
 
     def write(self, path: str, offset: int, parts: Sequence[Buffer], *, sync: bool) -> None:
         if self._is_full:
+            self.refusals += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         self.segment_writes += path.endswith(".messages")
         content = b"".join(parts)
@@ -321,9 +323,16 @@ class SimulatedFiles:
         file.unsynced.append(size_bytes)
 
     def _settle_entries(self, directories: set[str]) -> None:
-        settled = [entry for entry in self._entries if os.path.dirname(entry.path) in directories]
-        self._entries = [entry for entry in self._entries if os.path.dirname(entry.path) not in directories]
+        settled = [entry for entry in self._entries if self._leads_to(entry.path, directories)]
+        self._entries = [entry for entry in self._entries if not self._leads_to(entry.path, directories)]
         self._apply(self._safe, settled)
+
+    def _leads_to(self, path: str, directories: set[str]) -> bool:
+        """Whether syncing these directories makes the entry at `path` safe; with one goes what was in it."""
+        directory = os.path.dirname(path)
+        while directory not in self._directories and directory not in ("", "/"):
+            directory = os.path.dirname(directory)
+        return directory in directories or os.path.dirname(path) in directories
 
     def _apply(self, names: dict[str, SimulatedFile], entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -343,4 +352,5 @@ class SimulatedFiles:
         if call == self._stop_at:
             return Stopped()
         error = self._refuse_all or self._refusals.pop(call, 0)
+        self.refusals += error > 0
         return OSError(error, os.strerror(error), path) if error else None

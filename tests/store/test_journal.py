@@ -1,5 +1,6 @@
 """A journal and the stores it covers, through sudden ends: what was synced is there, and nothing comes from nowhere."""
 
+import errno
 from array import array
 from pathlib import PurePosixPath
 from random import Random
@@ -7,16 +8,21 @@ from random import Random
 import pytest
 
 from ipc.limits import JOURNAL_FILE_BYTES_MAX, JOURNAL_FILES_MAX, KIB, TAIL_BYTES_KEPT_MAX, WRITE_BACK_MS
+from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
+from shards.compaction.compactable import ShrinkPolicy
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
+from shards.store.priority_store import PriorityStore
 from shards.store.recovery import RecoveryReport
 from shards.store.replay import read_entries, replay
 from tests.simulation.simulated_files import SimulatedFiles, Stopped
+from tests.simulation.small_limits import JOURNAL_SPARE_FILES_MAX, small_limits
 from tests.store.messages import record, take
 
 SETTINGS = StoreSettings(segment_bytes_max=64 * KIB)
 DIRECTORY = "/data/journal"
+POLICY = ShrinkPolicy(ratio=1.0, floor_bytes=0, release_bytes_max=0, cold_before=0)
 
 
 def directory(number: int) -> str:
@@ -343,3 +349,240 @@ def test_any_sudden_end_loses_nothing_that_was_promised(seed: int, power: bool) 
         assert found == sorted(found), "out of order"
         if not power:
             assert not set(found) & ledger.settled_noted[number], "settled and back"
+
+
+# what may be used again -----------------------------------------------------------------------------------------------
+
+
+class Behind:
+    """A queue as the journal sees it."""
+
+    def __init__(self, store: MessageStore) -> None:
+        self._store = store
+
+    def write_back(self, now: int, *, whole: bool) -> bool:
+        return self._store.write_back(now, whole=whole)
+
+
+def last_block_lost(files: SimulatedFiles, count: int = 1) -> SimulatedFiles:
+    """After a power failure that took the journal's last blocks and nothing else."""
+    path = f"{DIRECTORY}/0000000001.journal"
+    for _ in range(count):
+        files.overwrite(path, files.content(path).rindex(b"EBK"), b"\0\0\0")
+    return files.restart()
+
+
+def test_the_oldest_files_go_first_so_that_nothing_outlives_the_news_that_it_is_settled(stores: Stores) -> None:
+    (store,) = stores.stores
+    with small_limits():
+        for _ in range(4):  # each in a file of its own, with what became of the one before, which is never written
+            store.append(record(b"x" * 5000))
+            store.note()
+            stores.journal.write()
+            store.settle_many(array("Q", [position for position, _ in take(store)]))
+        assert list(stores.journal.numbers()) == [1, 2, 3, 4]
+        stores.finish_turn()
+        stores.checkpoint()
+
+        assert stores.again(stores.files.restart()).bodies() == []
+
+
+def test_what_is_young_is_written_when_its_file_is_full(files: SimulatedFiles) -> None:
+    stores = Stores(files, 2)
+    slow, fast = stores.stores
+    with small_limits():
+        slow.append(record(b"young", stores.now))
+        stores.finish_turn()
+        stores.journal.cover(Behind(slow), stores.now)
+        for _ in range(60):
+            fast.append(record(b"x" * 500))
+            stores.finish_turn()
+            fast.flush()
+            stores.journal.write_back(stores.now)
+            if stores.journal.wants_checkpoint:
+                stores.checkpoint()
+
+        assert stores.again(files.restart()).bodies(0) == [b"young"]
+
+
+def test_a_file_stays_while_what_it_covers_cannot_be_written(files: SimulatedFiles) -> None:
+    stores = Stores(files, 2)
+    stuck, fast = stores.stores
+    with small_limits():
+        stuck.append(record(b"stuck", 0))
+        stores.finish_turn()
+        stores.journal.cover(Behind(stuck), stores.now)
+        for _ in range(2):
+            stores.now += WRITE_BACK_MS
+            files.refuse(0, errno.EIO)
+            with pytest.raises(OSError, match="Input/output"):
+                stores.journal.write_back(stores.now)
+        for _ in range(16):
+            fast.append(record(b"x" * 500))
+            stores.finish_turn()
+            fast.flush()
+
+        assert next(stores.journal.numbers()) == 1
+        assert not stores.journal.wants_checkpoint
+
+
+def test_a_file_that_cannot_be_unlinked_is_kept_for_another_time(stores: Stores) -> None:
+    (store,) = stores.stores
+    with small_limits():
+        for _ in range(50):
+            store.append(record(b"x" * 500))
+            stores.finish_turn()
+            if len(list(stores.journal.numbers())) > JOURNAL_SPARE_FILES_MAX + 2:
+                break
+        store.flush()
+        stores.journal.begin_checkpoint().run()
+        stores.files.refuse(0, errno.EIO)
+        stores.journal.end_checkpoint()
+        stores.files.accept_everything()
+        for _ in range(50):
+            store.append(record(b"x" * 500))
+            stores.finish_turn()
+            store.flush()
+            if stores.journal.wants_checkpoint:
+                stores.checkpoint()
+
+        assert len([name for name in stores.files.names() if name.startswith(DIRECTORY)]) <= 4
+
+
+def test_positions_a_journal_knows_are_not_given_again(stores: Stores) -> None:
+    """Not even those of messages it has never had, when all it had are gone."""
+    (store,) = stores.stores
+    transient = bytearray(record(b"transient"))
+    transient[10] = 0
+    store.append(record(b"persistent"))
+    stores.finish_turn()
+    store.append(bytes(transient))
+    store.append(bytes(transient))
+    positions = [position for position, _ in take(store)]
+    store.settle(positions[2])
+    store.settle(positions[0])
+    stores.finish_turn()
+    store._drop_settled_front()
+    store.settle(positions[1])
+    stores.finish_turn()
+    for _ in range(3):
+        store.append(record(b"new"))
+    stores.finish_turn()
+
+    assert stores.again(stores.files.restart()).bodies() == [b"new"] * 3
+
+
+def test_a_priority_level_that_a_journal_knows_outlives_a_pass(files: SimulatedFiles) -> None:
+    journal = Journal(files, DIRECTORY)
+    store = PriorityStore(files, directory(0), SETTINGS, durable=True, priority_max=3, journal=journal, store=0)
+    for body in (b"gone", b"kept"):
+        store.level(2).append(record(body))
+        store.note()
+        journal.write()
+        if body == b"gone":
+            store.settle_many(array("Q", [position for position, _ in take(store.level(2))]))
+            store.note()
+            journal.write()
+            store.tidy()
+            list(store.shrink(Level.CRITICAL, POLICY))
+
+    after = Stores(files.restart(), fresh=False)
+
+    assert after.bodies() == [b"kept"]
+
+
+# what is only half there ----------------------------------------------------------------------------------------------
+
+
+def test_what_stands_before_a_written_message_and_is_not_there_was_settled(stores: Stores) -> None:
+    """Put behind it, it would come out of order; and positions in a file must ascend."""
+    (store,) = stores.stores
+    for number in range(4):
+        store.append(record(b"%d" % number))
+    stores.finish_turn()
+    positions = [position for position, _ in take(store, 2)]
+    store.settle_many(array("Q", positions))
+    stores.finish_turn()
+    stores.write_back()
+
+    after = stores.again(last_block_lost(stores.files))
+
+    assert after.bodies() == [b"2", b"3"]
+
+
+def test_settled_neighbours_of_two_blocks_stay_settled(stores: Stores) -> None:
+    (store,) = stores.stores
+    for number in range(6):
+        store.append(record(b"%d" % number))
+        if number % 3 == 2:
+            stores.finish_turn()
+    after = stores.again(stores.files.restart())  # two blocks, and no gap between their positions
+    taken = [position for position, _ in take(after.stores[0], 4)]
+    after.stores[0].settle_many(array("Q", taken[2:]))
+    after.stores[0].note_return(taken[0])
+    after.finish_turn()
+
+    last = after.again(after.files.restart())
+
+    assert last.stores[0].ready_count == 4
+    assert last.bodies() == [b"0", b"1", b"4", b"5"]
+
+
+def test_a_settlement_is_noted_before_its_segment_goes_whoever_lets_it_go(stores: Stores) -> None:
+    (store,) = stores.stores
+    store.append(record(b"settled"))
+    stores.finish_turn()
+    stores.write_back()
+    store.settle_many(array("Q", [position for position, _ in take(store)]))
+    list(store.shrink(Level.TRIM, POLICY))
+    stores.finish_turn()
+
+    assert stores.again(stores.files.restart()).bodies() == []
+
+
+def test_what_a_killed_process_had_written_is_synced_before_the_journal_goes(stores: Stores) -> None:
+    stores.stores[0].append(record(b"confirmed"))
+    stores.finish_turn()
+    stores.sync()
+    stores.write_back()
+    after = stores.again(stores.files.restart())
+
+    for _ in range(20):
+        assert after.again(after.files.power_failure()).bodies() == [b"confirmed"]
+
+
+def test_a_segment_that_was_settled_does_not_come_back_after_a_checkpoint(stores: Stores) -> None:
+    (store,) = stores.stores
+    with small_limits():
+        store.append(record(b"settled"))
+        stores.finish_turn()
+        stores.write_back()
+        stores.checkpoint()
+        store.settle_many(array("Q", [position for position, _ in take(store)]))
+        stores.finish_turn()
+        stores.sync()
+        store.close()
+        for _ in range(3):
+            store.append(record(b"x" * 6000))
+            stores.finish_turn()
+            store.flush()
+        stores.checkpoint()
+
+        for _ in range(20):
+            assert b"settled" not in stores.again(stores.files.power_failure()).bodies()
+
+
+def test_transient_messages_that_were_written_and_settled_do_not_come_back(stores: Stores) -> None:
+    (store,) = stores.stores
+    transient = bytearray(record(b"transient", 0))
+    transient[10] = 0
+    for _ in range(3):
+        store.append(bytes(transient))
+    stores.finish_turn()
+    positions = [position for position, _ in take(store)]
+    store.settle(positions[1])
+    stores.write_back()
+    store.settle(positions[2])
+    stores.finish_turn()
+
+    assert stores.again(stores.files.restart()).bodies() == [b"transient"]
