@@ -80,8 +80,16 @@ imports: $(VENV)/.installed-test ## import-linter: who may import whom
 tests: build $(VENV)/.installed-test ## pytest alone, at the speed that can be had
 	@$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
 
+# Where `tests` runs compiled, what whole brokers show is shown there; interpreted ones have to show what goes through them.
+BROKERS := $(addprefix tests/clients/test_,pika.py bad_input.py sudden_death.py speed.py)
+
 interpreted: $(VENV)/.installed-test ## pytest alone, the hot modules interpreted
-	@EBBMQ_PURE=1 $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	@export EBBMQ_PURE=1
+	if [ "$(TESTS)" != tests ] || ! env -u EBBMQ_PURE $(COMPILED); then
+	    exec $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	fi
+	$(BIN)/python -m pytest -m "not process" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(BROKERS) $(PYTEST_ARGS)
 
 # A tree of its own: a sanitized module must never be found by a broker. Leaks are not looked for, because the interpreter
 # itself ends without freeing all; its own allocator is replaced, so that every object has guarded ends.
