@@ -48,6 +48,7 @@ class Ledger:
         self.queues: dict[str, bool | None] = {}  # those that come and go: whether they exist, None while it is asked
         self.faults: list[str] = []
         self.tally: Counter[str] = Counter()
+        self.may_forget = False  # a disk that is full takes no acknowledgements either: what dies then brings them back
 
     def published(self, queues: Iterable[str], mark: Mark) -> None:
         for queue in queues:
@@ -103,7 +104,8 @@ class Ledger:
         """The broker has answered something that was said after the acknowledgement."""
         copy = self.copies[queue].get(mark)
         if copy is not None and copy.is_leaving:
-            del self.copies[queue][mark]
+            if not self.may_forget:
+                del self.copies[queue][mark]
             self.tally["settled"] += 1
 
     def let_go(self, holder: object) -> None:

@@ -67,6 +67,8 @@ def test_shards_that_die_on_a_full_disk_have_everything_when_there_is_room(life:
     with ExitStack() as lines:
         loads = [Load(life, vhost, lines, random) for vhost in VHOSTS]
         play(loads, random)
+        for vhost in VHOSTS:
+            life.ledger(vhost).may_forget = True
         filler = fill(disk)
         play(loads, random)
 
