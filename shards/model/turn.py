@@ -44,18 +44,17 @@ class Deliverable(Protocol):
     def deliver(self, now: int) -> bool:
         """Hand ready messages to consumers with room; True when some of both are left for the next turn."""
 
-    @property
-    def is_journaled(self) -> bool:
-        """Whether a journal makes it durable."""
-
     def note(self) -> Journal | None:
         """Tell the journal what has happened; the journal, if there is one and anything has."""
+
+    def note_leaving(self, positions: "array[int]") -> Journal | None:
+        """Tell the journal that these are settled, and nobody else; the journal, if there is one."""
 
     def flush(self, now: int) -> None:
         """Write what is unwritten, or have the journal remember it; raises OSError and may be called again."""
 
-    def settle(self, positions: "array[int]") -> None:
-        """These messages, handed out before, are done with."""
+    def settle_left(self, positions: "array[int]") -> None:
+        """Copies of these messages were written, with what `note_leaving` has noted of them: they are done with."""
 
 
 class Expiring(Protocol):
@@ -95,6 +94,7 @@ class Turn(Compactable):
 
     __slots__ = (
         "_buried",
+        "_buried_noted",
         "_waiting",
         "agenda",
         "awake",
@@ -138,6 +138,7 @@ class Turn(Compactable):
         self.delivered = 0  # the same of messages handed to consumers
         self._waiting: dict[Awaiting, None] = {}
         self._buried: list[tuple[Deliverable, array[int]]] = []  # originals of copies that are not written yet
+        self._buried_noted = 0  # how many of those the journals have been told of
 
     def children(self) -> Iterable[Compactable]:
         return (self.agenda,)
@@ -192,26 +193,27 @@ class Turn(Compactable):
         if self._buried:
             # Copies that were made while queues were looked at: they are to be written before their originals go.
             self.unflushed.update(dict.fromkeys(self.awake))
-            self._settle_with_copies()
         refusals = [*self._write_journals(), *self._flush(), *self._write_back()]
         if refusals:
             raise refusals[0]
         buried, self._buried = self._buried, []
+        self._buried_noted = 0
         for queue, positions in buried:
-            queue.settle(positions)
+            queue.settle_left(positions)
         confirming, self.confirming = self.confirming, []
         for publisher in confirming:
             publisher.written(self)
 
-    def _settle_with_copies(self) -> None:
-        """Where a journal has both, originals go in the block that brings the copies: there is no moment in between."""
-        buried, self._buried = self._buried, []
-        for queue, positions in buried:
-            if queue.is_journaled:
-                queue.settle(positions)
-                self.unflushed[queue] = None
-            else:
-                self._buried.append((queue, positions))
+    def _note_buried(self) -> None:
+        """Where a journal has both, originals go in the block that brings the copies: there is no moment in between.
+
+        Their stores hear of it once that is written. Till then no file says so, and none that has them goes.
+        """
+        for queue, positions in self._buried[self._buried_noted :]:
+            journal = queue.note_leaving(positions)
+            if journal is not None:
+                self.journals[journal] = None
+        self._buried_noted = len(self._buried)
 
     def _deliver(self, now: int) -> None:
         awake, self.awake = self.awake, []
@@ -234,6 +236,7 @@ class Turn(Compactable):
             journal = queue.note()
             if journal is not None:
                 self.journals[journal] = None
+        self._note_buried()
         for journal in self.journals:
             try:
                 journal.write()

@@ -105,19 +105,18 @@ class WaitingRoom(Compactable):
         self._turn.agenda.set(self, next_due)
         return 0 < next_due <= now
 
-    @property
-    def is_journaled(self) -> bool:
-        """What waits is written each turn, because it stays for long."""
-        return False
-
     def note(self) -> Journal | None:
+        """What waits is written each turn, because it stays for long."""
+        return None
+
+    def note_leaving(self, positions: "array[int]") -> Journal | None:
         return None
 
     def flush(self, now: int) -> None:
         if self._store is not None and self._store.dirty:
             self._store.flush()
 
-    def settle(self, positions: "array[int]") -> None:
+    def settle_left(self, positions: "array[int]") -> None:
         """Copies of these were written."""
         if self._awaits_disk and self._store is not None:
             self._settling.append((self._turn.await_round(self), positions))

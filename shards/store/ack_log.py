@@ -77,6 +77,14 @@ class Settled(Compactable):
             if len(entries) > start:
                 yield kind, entries[start:] if start else entries
 
+    def set_noted(self) -> None:
+        """The journal has been told all of it."""
+        self._noted = (len(self.offsets), len(self.ranges), len(self.returns))
+
+    def note_again(self) -> None:
+        """The journal is to be told all of it once more."""
+        self._noted = (0, 0, 0)
+
     def sorted_ranges(self) -> "array[int]":
         return array("I", _flat(sorted(_pairs(self.ranges))))
 

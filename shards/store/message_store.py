@@ -40,6 +40,7 @@ from shards.store.blocks import (
     PLACED_HEADER_BYTES,
     SEGMENT_MAGIC,
     Buffer,
+    EntryKind,
     Kind,
     aligned,
     block_header,
@@ -109,6 +110,7 @@ class MessageStore(Compactable):
         "_tail_count",
         "_tail_settled",
         "_tail_settled_count",
+        "_told_early",
         "_touched",
         "has_expiring",
         "journal",
@@ -143,6 +145,7 @@ class MessageStore(Compactable):
         self._store = store
         self._noted = 0  # how much of the tail the journal has
         self._must_note = False  # something persistent came behind that
+        self._told_early = False  # it may know of settled records behind that
         self._is_noted = False  # whether it has ever had anything that is to be kept
         self._files = files
         self._directory = directory
@@ -719,14 +722,46 @@ class MessageStore(Compactable):
             self._noted = len(self._tail)
             self._must_note = False
             self._is_noted = True
+            if self._told_early and self._tail_settled is not None:
+                self._tail_settled.note_again()
+            self._told_early = False
         if not self._is_noted:
             return None
         for segment in self._touched:
             if segment.settled is not None:
                 self._note_settled(journal, segment.number, segment.settled)
         if self._tail_settled is not None and self._noted:
+            # The file with the settlement of a record may be used again before the one that gets the record.
+            self._told_early = self._told_early or self._noted < len(self._tail)
             self._note_settled(journal, self._number, self._tail_settled)
         return journal if journal.is_dirty else None
+
+    def note_leaving(self, positions: "array[int]") -> Journal | None:
+        """Tell the journal that these are settled, before they are here; the journal, if there is one."""
+        journal = self.journal
+        if journal is None:
+            return None
+        self._is_noted = True
+        for number in sorted({position >> 32 for position in positions}):
+            offsets = array("I", (position & OFFSET_MASK for position in positions if position >> 32 == number))
+            journal.note(self._store, EntryKind.SETTLED_OFFSETS, number, offsets)
+        return journal
+
+    def settle_left(self, positions: "array[int]") -> None:
+        """What `note_leaving` told of these has been written: settle them here, and do not tell again.
+
+        A disk may keep what was told second and lose what was told first, together with the copies of these messages.
+        """
+        self.note()
+        self.settle_many(positions)
+        if self.journal is None:
+            return
+        for segment in self._touched:
+            if segment.settled is not None:
+                segment.settled.set_noted()
+        if self._tail_settled is not None and self._noted:
+            self._told_early = self._told_early or self._noted < len(self._tail)
+            self._tail_settled.set_noted()
 
     def _note_settled(self, journal: Journal, segment: int, settled: Settled) -> None:
         for kind, entries in settled.take_unnoted():
@@ -842,6 +877,7 @@ class MessageStore(Compactable):
         self._tail.clear()
         self._noted = 0
         self._must_note = False
+        self._told_early = False
         self._tail_count = 0
         self._tail_settled_count = 0
         self._tail_bytes_max = self._tail_room()

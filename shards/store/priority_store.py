@@ -155,12 +155,14 @@ class PriorityStore(Compactable):
         self._of(position).settle(position)
 
     def settle_many(self, positions: "array[int]") -> None:
-        """Grouped by level."""
+        for priority, group in self._by_level(positions):
+            self._levels[priority].settle_many(group)
+
+    def _by_level(self, positions: "array[int]") -> "Iterable[tuple[int, array[int]]]":
         groups: dict[int, array[int]] = {}
         for position in positions:
             groups.setdefault(position >> _POSITION_SHIFT, array("Q")).append(position)
-        for priority, group in groups.items():
-            self._levels[priority].settle_many(group)
+        return groups.items()
 
     def settle_run(self, first: int, last: int, count: int) -> None:
         """A run comes from one span, and so from one level."""
@@ -194,6 +196,15 @@ class PriorityStore(Compactable):
     def note(self) -> Journal | None:
         noted = [store.note() for store in self._levels.values()]
         return self.journal if any(noted) else None
+
+    def note_leaving(self, positions: "array[int]") -> Journal | None:
+        for priority, group in self._by_level(positions):
+            self._levels[priority].note_leaving(group)
+        return self.journal
+
+    def settle_left(self, positions: "array[int]") -> None:
+        for priority, group in self._by_level(positions):
+            self._levels[priority].settle_left(group)
 
     def tidy(self) -> bool:
         waiting = [store.tidy() for store in self.levels()]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pamqp import commands
 
+from ipc.limits import LARGE_BODY_BYTES
 from shards.model.queues.queue import Queue
 from shards.model.turn import Turn
 from tests.model.making import Eater, append, declare, take_all
@@ -307,3 +308,46 @@ def test_a_queue_that_cannot_be_read_keeps_no_other_waiting(tmp_path: Path) -> N
 
     assert sound.bodies == [b"dig"]
     assert [queue for queue, _fault in world.turn.unreadable] == [broken.queue]
+
+
+def test_a_dead_letter_is_written_before_its_original_goes(tmp_path: Path) -> None:
+    """Also where it died in the delivery of a turn, whose queues are written before the copy's is awake."""
+    files = SimulatedFiles()
+    world = World(tmp_path, files=files)
+    client = world.client().open()
+    client.declare("graves", durable=True)
+    client.declare(
+        "jobs",
+        durable=True,
+        arguments={"x-message-ttl": 1000, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "graves"},
+    )
+    client.publish("", "jobs", b"dead", persistent=True)
+    world.close()  # so that only its segment has it
+    files = files.restart()
+    world = World(tmp_path, files=files)
+    files.fill_up()
+    world.advance(2000)
+
+    after = World(tmp_path, files=files.restart())
+
+    found = [after.vhost.queue(name).ready_count for name in ("jobs", "graves")]
+    assert sum(found) == 1
+
+
+def test_nothing_of_a_deleted_queue_comes_back_in_one_with_its_number(tmp_path: Path) -> None:
+    for seed in range(10):
+        files = SimulatedFiles(seed)
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        world = World(directory, files=files)
+        client = world.client().open()
+        client.declare("old", durable=True)
+        client.publish("", "old", b"old" * LARGE_BODY_BYTES, persistent=True)
+        world.sync()
+        client.ask(commands.Queue.Delete(queue="old"))
+        files = files.restart()
+        World(directory, files=files).client().open().declare("new", durable=True)
+
+        after = World(directory, files=files.power_failure())
+
+        assert after.vhost.queue("new").ready_count == 0

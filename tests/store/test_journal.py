@@ -11,6 +11,7 @@ from ipc.limits import JOURNAL_FILE_BYTES_MAX, JOURNAL_FILES_MAX, KIB, TAIL_BYTE
 from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
 from shards.compaction.compactable import ShrinkPolicy
+from shards.store.blocks import EntryKind
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.priority_store import PriorityStore
@@ -466,10 +467,10 @@ def test_positions_a_journal_knows_are_not_given_again(stores: Stores) -> None:
     store.settle(positions[1])
     stores.finish_turn()
     for _ in range(3):
-        store.append(record(b"new"))
+        store.append(record(b"as large!"))
     stores.finish_turn()
 
-    assert stores.again(stores.files.restart()).bodies() == [b"new"] * 3
+    assert stores.again(stores.files.restart()).bodies() == [b"as large!"] * 3
 
 
 def test_a_priority_level_that_a_journal_knows_outlives_a_pass(files: SimulatedFiles) -> None:
@@ -528,6 +529,21 @@ def test_settled_neighbours_of_two_blocks_stay_settled(stores: Stores) -> None:
     assert last.bodies() == [b"0", b"1", b"4", b"5"]
 
 
+def test_what_has_come_back_is_remembered_behind_a_block_that_is_settled(stores: Stores) -> None:
+    (store,) = stores.stores
+    for number in range(6):
+        store.append(record(b"%d" % number))
+        if number % 3 == 2:
+            stores.finish_turn()
+    after = stores.again(stores.files.restart())
+    taken = [position for position, _ in take(after.stores[0], 4)]
+    after.stores[0].settle_many(array("Q", taken[:3]))
+    after.stores[0].note_return(taken[3])
+    after.finish_turn()
+
+    assert after.again(after.files.restart()).stores[0].returned_count == 1
+
+
 def test_a_settlement_is_noted_before_its_segment_goes_whoever_lets_it_go(stores: Stores) -> None:
     (store,) = stores.stores
     store.append(record(b"settled"))
@@ -551,8 +567,9 @@ def test_what_a_killed_process_had_written_is_synced_before_the_journal_goes(sto
         assert after.again(after.files.power_failure()).bodies() == [b"confirmed"]
 
 
-def test_a_segment_that_was_settled_does_not_come_back_after_a_checkpoint(stores: Stores) -> None:
-    (store,) = stores.stores
+def test_a_segment_that_was_settled_does_not_come_back_after_a_checkpoint(files: SimulatedFiles) -> None:
+    stores = Stores(files, 2)
+    store, other = stores.stores
     with small_limits():
         store.append(record(b"settled"))
         stores.finish_turn()
@@ -561,15 +578,32 @@ def test_a_segment_that_was_settled_does_not_come_back_after_a_checkpoint(stores
         store.settle_many(array("Q", [position for position, _ in take(store)]))
         stores.finish_turn()
         stores.sync()
-        store.close()
-        for _ in range(3):
-            store.append(record(b"x" * 6000))
+        list(store.shrink(Level.TRIM, POLICY))
+        for _ in range(6):  # so that the journal writes over what it had of it
+            other.append(record(b"x" * 5000))
             stores.finish_turn()
-            store.flush()
-        stores.checkpoint()
+            other.flush()
+            if stores.journal.wants_checkpoint:
+                stores.checkpoint()
 
         for _ in range(20):
-            assert b"settled" not in stores.again(stores.files.power_failure()).bodies()
+            assert stores.again(files.power_failure()).bodies() == []
+
+
+def test_what_became_of_transient_messages_is_noted_once_they_are(stores: Stores) -> None:
+    (store,) = stores.stores
+    transient = bytearray(record(b"transient", 0))
+    transient[10] = 0
+    for _ in range(4):
+        store.append(bytes(transient))
+    positions = [position for position, _ in take(store)]
+    store.settle(positions[0])
+    store.settle(positions[2])
+    store._drop_settled_front()
+    store.append(record(b"persistent"))
+    stores.finish_turn()
+
+    assert stores.again(stores.files.restart()).bodies() == [b"transient"] * 2 + [b"persistent"]
 
 
 def test_transient_messages_that_were_written_and_settled_do_not_come_back(stores: Stores) -> None:
@@ -586,3 +620,22 @@ def test_transient_messages_that_were_written_and_settled_do_not_come_back(store
     stores.finish_turn()
 
     assert stores.again(stores.files.restart()).bodies() == [b"transient"]
+
+
+def test_no_settlement_stands_in_front_of_what_it_settles(stores: Stores) -> None:
+    """Files are used again in their order: the one with the settlement would go first, and the message come back."""
+    (store,) = stores.stores
+    transient = bytearray(record(b"transient"))
+    transient[10] = 0
+    store.append(record(b"persistent"))
+    stores.finish_turn()
+    store.append(bytes(transient))
+    settled = [position for position, _ in take(store)][1]
+    store.settle(settled)
+    stores.finish_turn()
+    store.append(record(b"takes the transient one along"))
+    stores.finish_turn()
+
+    kinds = [entry.kind for entry in read_entries(stores.files, DIRECTORY, RecoveryReport())]
+
+    assert kinds[-2:] == [EntryKind.APPENDED, EntryKind.SETTLED_OFFSETS]

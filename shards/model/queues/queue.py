@@ -379,6 +379,14 @@ class Queue(Bindable):
         store.settle_many(positions)
         self._turn.wake(self)
 
+    def settle_left(self, positions: "array[int]") -> None:
+        """Messages are done with of which the journal has been told."""
+        store = self.store
+        if store is None:
+            return
+        store.settle_left(positions)
+        self._turn.wake(self)
+
     def reject(self, positions: "array[int]") -> None:
         """A consumer wants none of these messages."""
         self._discard(positions, REJECTED)
@@ -401,13 +409,13 @@ class Queue(Bindable):
 
     # the store's side -------------------------------------------------------------------------------------------------
 
-    @property
-    def is_journaled(self) -> bool:
-        return self.store is not None and self.store.journal is not None
-
     def note(self) -> Journal | None:
         """Tell the journal what has happened; the journal, if there is one and anything has."""
         return self.store.note() if self.store is not None else None
+
+    def note_leaving(self, positions: "array[int]") -> Journal | None:
+        """Tell the journal, and not yet the store, that these are settled; the journal, if there is one."""
+        return self.store.note_leaving(positions) if self.store is not None else None
 
     def flush(self, now: int) -> None:
         """Write what is unwritten, or have the journal remember that it is; it has what it was told by now."""
