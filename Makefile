@@ -30,7 +30,7 @@ SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols 
 FUZZ_SECONDS    ?= 60
 
 .PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-instructions lock clean
-.PHONY: conformance fuzz hostile memory-table torture
+.PHONY: conformance fuzz hostile memory-table simulate torture
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
@@ -152,6 +152,12 @@ hostile: build $(VENV)/.installed-test ## attacks on a real broker at their full
 $(VENV)/.installed-fuzz: $(VENV)/.installed-test
 	@$(INSTALL) --only-binary atheris atheris || echo "atheris does not install here: decoders are fuzzed unguided"
 	touch $@
+
+# make simulate MINUTES=60, or make simulate SEED=123 for one run
+MINUTES ?= 2
+
+simulate: build $(VENV)/.installed-test ## a broker under seeded clients and faults: nothing confirmed is lost (MINUTES=2 SEED=)
+	@$(BIN)/python -m tests.simulation --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # make torture SEED=17 ROUNDS=10: the rounds of one seed again
 ROUNDS ?= 50

@@ -1,0 +1,617 @@
+"""One run: a list of steps, each with dice of its own, so that any of them can be left out and the others do the same.
+
+Whoever reads a failing list needs no more: an action's name says what is done, its dice to what and how much.
+"""
+
+import errno
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Final, NamedTuple
+
+from msgspec import structs
+from pamqp import commands
+
+from ipc.limits import WRITE_BACK_MS
+from ipc.messages.commands import Level
+from shards.compaction.cascade import cascade
+from shards.compaction.compactable import Offload, ShrinkPolicy
+from shards.compaction.shrink import RULES
+from shards.host.worker import SyncFailed
+from shards.model.vhost import VHost
+from shards.store.segment import DAMAGED_SUFFIX
+from tests.protocols.conversation import content
+from tests.simulation.expectations import Commit, Copy, End, Expected, Terms, Violation
+from tests.simulation.random_client import Mode, Published, RandomClient
+from tests.simulation.simulated_files import SimulatedFiles, Stopped
+from tests.simulation.simulated_shard import VHOSTS, SimulatedShard, body_of, contents
+from tests.simulation.small_limits import (
+    JOURNAL_FILES_MAX,
+    JOURNAL_SPARE_FILES_MAX,
+    LARGE_BYTES,
+    STORE,
+    TAIL_BYTES_KEPT_MAX,
+)
+
+QUEUES_MAX: Final = 6  # of each vhost
+CLIENTS_MAX: Final = 5
+FANOUT: Final = "all"
+SIZES: Final = (0, 0, 20, 20, 200, 1500, LARGE_BYTES + 100)
+_MEMORY: Final = Path("/dev/shm")
+
+
+class Step(NamedTuple):
+    action: str
+    dice: int
+
+
+class Run:
+    """Everything at one moment of a run."""
+
+    def __init__(self, seed: int) -> None:
+        # SQLite syncs what it commits; where there is a file system in memory that costs nothing.
+        self.directory = Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None))
+        self.operations = 0
+        self.restarts = 0
+        self.chance = Random(seed)
+        self.shard = SimulatedShard(self.directory, SimulatedFiles(seed), STORE, 1_000_000)
+        self.shard.open_all()
+        self.queues: dict[str, dict[str, Expected]] = {name: {} for name in VHOSTS}
+        self.deleted: list[tuple[str, Expected]] = []
+        self.bound: dict[str, set[str]] = {name: set() for name in VHOSTS}  # to the fanout exchange
+        self.clients: list[RandomClient] = []
+        self.commits: list[Commit] = []
+        self._number = 0
+        for vhost in self.shard.each_vhost():
+            self._declare_exchange(vhost)
+
+    def _declare_exchange(self, vhost: VHost) -> None:
+        client = RandomClient(self.shard, vhost, Mode.PLAIN)
+        client.wire.say(commands.Exchange.Declare(exchange=FANOUT, exchange_type="fanout", durable=True))
+        client.hang_up()
+
+    # choosing ---------------------------------------------------------------------------------------------------------
+
+    def some_client(self, mode: Mode | None = None) -> RandomClient | None:
+        able = [client for client in self.clients if client.may_speak and mode in (None, client.mode)]
+        return self.chance.choice(able) if able else None
+
+    def some_queue(self, client: RandomClient) -> Expected | None:
+        queues = list(self.queues[client.vhost.name].values())
+        return self.chance.choice(queues) if queues else None
+
+    # clients ----------------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        if len(self.clients) < CLIENTS_MAX:
+            vhost = self.chance.choice(self.shard.each_vhost())
+            self.clients.append(RandomClient(self.shard, vhost, self.chance.choice(list(Mode))))
+
+    def disconnect(self) -> None:
+        if self.clients:
+            self.clients.pop(self.chance.randrange(len(self.clients))).hang_up()
+
+    def declare(self) -> None:
+        client = self.some_client()
+        if client is None or len(self.queues[client.vhost.name]) >= QUEUES_MAX:
+            return
+        queues = self.queues[client.vhost.name]
+        free = [name for name in "abcdefgh" if name not in queues]
+        name = self.chance.choice(free)
+        terms = self._some_terms()
+        if terms.drops and self.chance.random() < 0.5 and f"graves of {name}" not in queues:
+            terms.graves = f"graves of {name}"
+            if not self._declare(client, Expected(terms.graves, Terms(is_durable=True), 0)):
+                return
+        queue = Expected(name, terms, 0)
+        if terms.graves:
+            queues[terms.graves].buries = queue
+        if self._declare(client, queue) and self.chance.random() < 0.5 and client.may_speak:
+            self.bound[client.vhost.name].add(name)
+            client.wire.say(commands.Queue.Bind(exchange=FANOUT, queue=name))
+
+    def _some_terms(self) -> Terms:
+        chance = self.chance
+        terms = Terms(is_durable=chance.random() < 0.85)
+        kind = chance.randrange(8)
+        if kind == 0:
+            terms.ttl = chance.choice((0, 300, 2000))
+        elif kind == 1:
+            terms.length_max = chance.randrange(5)
+        elif kind == 2:
+            terms.returns_max = chance.randrange(3)
+        elif kind == 3:
+            terms.priority_max = chance.randrange(1, 4)
+        return terms
+
+    def _declare(self, client: RandomClient, queue: Expected) -> bool:
+        """Whether the client may go on."""
+        self.queues[client.vhost.name][queue.name] = queue
+        queue.number = client.vhost._number_next
+        client.declare(queue)
+        client.hear()
+        self.operations += 1
+        return client.may_speak
+
+    def delete(self) -> None:
+        client = self.some_client()
+        queue = self.some_queue(client) if client is not None else None
+        if client is None or queue is None or queue.buries is not None or queue.terms.graves:
+            return
+        del self.queues[client.vhost.name][queue.name]
+        self.bound[client.vhost.name].discard(queue.name)
+        self.deleted.append((client.vhost.name, queue))
+        client.delete(queue)
+
+    def purge(self) -> None:
+        client = self.some_client()
+        queue = self.some_queue(client) if client is not None else None
+        if client is None or queue is None:
+            return
+        for copy in queue.ready():
+            queue.leave(copy.number)
+            if queue.buries is not None and copy.number in queue.buries.gone:
+                queue.buries.gone[copy.number].is_buried = False  # no longer to be found among the dead letters
+        client.wire.say(commands.Queue.Purge(queue=queue.name))
+
+    def publish(self) -> None:
+        client = self.some_client()
+        if client is None or self.shard.is_blocked or not self.queues[client.vhost.name]:
+            return
+        queue = self.some_queue(client)
+        assert queue is not None
+        is_fanout = self.chance.random() < 0.3
+        data = b""
+        is_persistent = self.chance.random() < 0.75
+        priority = self.chance.randrange(5)
+        size = self.chance.choice(SIZES)
+        expiration = self.chance.choice((100, 1000)) if queue.terms.drops and self.chance.random() < 0.2 else None
+        if is_fanout:
+            expiration = None
+        for _ in range(self.chance.choice((1, 1, 2, 5, 12))):
+            self._number += 1
+            self.operations += 1
+            properties = commands.Basic.Properties(
+                delivery_mode=2 if is_persistent else 1,
+                priority=priority,
+                expiration=None if expiration is None else str(expiration),
+            )
+            data += content(
+                FANOUT if is_fanout else "",
+                "" if is_fanout else queue.name,
+                body_of(self._number, size),
+                properties=properties,
+            )
+            published = Published("" if is_fanout else queue.name, self._number, is_persistent, priority, expiration)
+            if client.mode is Mode.TRANSACTIONS:
+                client.pending.append(published)
+            else:
+                copies = self._route(client, published)
+                client.expect_confirm([copy for target, copy in copies if target.terms.is_durable])
+        client.wire.send(data)
+
+    def _route(self, client: RandomClient, published: Published) -> list[tuple[Expected, Copy]]:
+        """Where a message goes now."""
+        vhost = client.vhost.name
+        copies = []
+        for name in sorted(self.bound[vhost]) if not published.queue else [published.queue]:
+            queue = self.queues[vhost].get(name)
+            if queue is None:
+                continue
+            lives = [each for each in (published.expiration, queue.terms.ttl) if each is not None]
+            copy = Copy(
+                published.number,
+                published.is_persistent,
+                min(published.priority, queue.terms.priority_max),
+                self.shard.now + min(lives) if lives else None,
+            )
+            queue.publish(copy)
+            queue.terms.has_expiring = queue.terms.has_expiring or copy.expires_at is not None
+            copies.append((queue, copy))
+        return copies
+
+    def commit(self) -> None:
+        client = self.some_client(Mode.TRANSACTIONS)
+        if client is None or self.shard.is_blocked:
+            return
+        commit = client.commit = self.shard.commit_received = Commit(
+            self.shard.simulated.segment_writes, self.shard.simulated.refusals
+        )
+        pending, client.pending = client.pending, []
+        for published in pending:  # which is routed when it is committed
+            copies = self._route(client, published)
+            commit.published += [(queue, copy) for queue, copy in copies if queue.terms.is_durable]
+        settlements, client.pending_settlements = client.pending_settlements, {}
+        for tag, goes in settlements.items():
+            client.settle(tag, goes=goes)
+        self.commits.append(commit)
+        client.wire.say(commands.Tx.Commit())
+
+    def rollback(self) -> None:
+        client = self.some_client(Mode.TRANSACTIONS)
+        if client is not None:
+            client.pending, client.pending_settlements = [], {}
+            client.wire.say(commands.Tx.Rollback())
+
+    def consume(self) -> None:
+        client = self.some_client()
+        queue = self.some_queue(client) if client is not None else None
+        if client is None or queue is None or queue.buries is not None or len(client.consumes) >= 3:
+            return
+        acks = self.chance.random() < 0.8
+        tag = f"tag-{self.chance.randrange(10**9)}"
+        client.wire.say(commands.Basic.Qos(prefetch_count=self.chance.choice((0, 1, 3, 10))))
+        client.hear()
+        if client.may_speak:
+            client.consumes[tag] = (queue, acks)
+            client.wire.say(commands.Basic.Consume(queue=queue.name, consumer_tag=tag, no_ack=not acks))
+
+    def cancel(self) -> None:
+        client = self.some_client()
+        if client is not None and client.consumes:
+            tag = self.chance.choice(sorted(client.consumes))
+            client.wire.say(commands.Basic.Cancel(consumer_tag=tag))
+
+    def get(self) -> None:
+        client = self.some_client()
+        queue = self.some_queue(client) if client is not None else None
+        if client is not None and queue is not None and queue.buries is None:
+            client.get(queue, acks=self.chance.random() < 0.7)
+
+    def settle(self) -> None:
+        """Acknowledge, give back or reject, one or many."""
+        client = self.some_client()
+        free = sorted(client.outstanding.keys() - client.pending_settlements.keys()) if client is not None else []
+        if client is None or not free:
+            return
+        tag = self.chance.choice(free)
+        is_multiple = self.chance.random() < 0.3
+        how = self.chance.choice(("ack", "ack", "ack", "requeue", "reject"))
+        concerned = [each for each in free if each <= tag] if is_multiple else [tag]
+        if client.mode is Mode.TRANSACTIONS:
+            if any(client.outstanding[each][0].terms.graves for each in concerned):
+                how = "ack"
+            client.pending_settlements.update(dict.fromkeys(concerned, how != "requeue"))
+        else:
+            for each in concerned:
+                self._settle(client, each, how)
+        self.operations += len(concerned)
+        if how == "ack":
+            client.wire.ack(tag, multiple=is_multiple)
+        else:
+            client.wire.nack(tag, multiple=is_multiple, requeue=how == "requeue")
+
+    def _settle(self, client: RandomClient, tag: int, how: str) -> None:
+        queue, number = client.outstanding[tag]
+        client.settle(tag, goes=how != "requeue")
+        if how == "reject" and queue.terms.graves and not queue.is_deleted:
+            gone = queue.gone[number]
+            gone.is_buried = True
+            self._bury(client.vhost.name, queue, gone.copy)
+
+    def _bury(self, vhost: str, queue: Expected, copy: Copy) -> None:
+        graves = self.queues[vhost][queue.terms.graves]
+        graves.publish(Copy(copy.number, copy.is_persistent))
+
+    # time, memory, disk -----------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        self.shard.advance(self.chance.choice((1, 50, WRITE_BACK_MS, 3000)))
+
+    def compact(self) -> None:
+        """A pass, some of it without memory to copy anything."""
+        policy = ShrinkPolicy(ratio=1.0, floor_bytes=0, release_bytes_max=1 << 30, cold_before=1 << 40)
+        if self.chance.random() < 0.3:
+            rules = {kind: structs.replace(rule, copy=self._copy_sometimes(rule.copy)) for kind, rule in RULES.items()}
+            policy = structs.replace(policy, rules=rules)
+        for _, step in cascade(self.shard.vhosts, self.chance.choice(list(Level)), policy):
+            if isinstance(step, Offload):
+                try:
+                    step.work()
+                except OSError:
+                    continue
+
+    def _copy_sometimes(self, copy: Callable[[object], object]) -> Callable[[object], object]:
+        def without_memory(old: object) -> object:
+            if self.chance.random() < 0.5:
+                raise MemoryError
+            return copy(old)
+
+        return without_memory
+
+    def slow_down(self) -> None:
+        self.shard.is_slow = True
+
+    def catch_up(self) -> None:
+        self.shard.is_slow = False
+        self.shard.proceed(ends=True)
+        self.shard.finish_turn()
+
+    def proceed(self) -> None:
+        self.shard.proceed(ends=True)
+        self.shard.finish_turn()
+
+    def refuse(self) -> None:
+        error = self.chance.choice((errno.ENOSPC, errno.EIO))
+        for _ in range(self.chance.choice((1, 1, 3))):
+            self.shard.simulated.refuse(self.chance.randrange(8), error)
+
+    def fill_up(self) -> None:
+        self.shard.simulated.fill_up()
+
+    def accept(self) -> None:
+        self.shard.simulated.accept_everything()
+        self.shard.retry_storage()
+
+    def retry(self) -> None:
+        if self.shard.is_blocked:
+            self.shard.retry_storage()
+
+    def fail_sync(self) -> None:
+        self.shard.simulated.sync_fault = OSError(errno.EIO, "failed sync")
+
+    def stop_soon(self) -> None:
+        self.shard.simulated.stop(self.chance.randrange(12))
+
+    # ends -------------------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        self.end(End.KILLED)
+
+    def cut_power(self) -> None:
+        self.end(End.POWER)
+
+    def restart(self) -> None:
+        """In order, with a disk that works."""
+        shard = self.shard
+        shard.simulated.accept_everything()
+        shard.simulated.sync_fault = None
+        shard.proceed(ends=True)  # a journal may be full until its checkpoint has ended
+        if shard.is_blocked:
+            shard.retry_storage()
+        for client in list(self.clients):
+            client.hear()
+            client.hang_up()
+        self.check()
+        shard.end_in_order()
+        self.end(End.CLEAN)
+
+    def end(self, end: End) -> None:
+        """The process is gone; begin again, with a disk that may fail once more while it does."""
+        self.shard.note_split()
+        for commit in self.commits:
+            # While a disk refuses, what makes room on it cannot wait.
+            commit.is_split = commit.is_split or self.shard.simulated.refusals > commit.refusals
+        self.shard.abandon()
+        files = self.shard.simulated
+        self.clients = []
+        while True:
+            files.random.seed(self.chance.randrange(2**32))
+            files = files.power_failure() if end is End.POWER else files.restart()
+            fault = self.chance.random()
+            if fault < 0.2:
+                files.stop(self.chance.randrange(30))
+            elif fault < 0.3:
+                files.refuse(self.chance.randrange(30), self.chance.choice((errno.ENOSPC, errno.EIO)))
+            shard = SimulatedShard(self.directory, files, STORE, self.shard.now)
+            try:
+                shard.open_all()
+                shard.simulated.accept_everything()
+                self._recovered(shard, end)
+                return
+            except (Stopped, OSError):
+                shard.abandon()
+
+    def _recovered(self, shard: SimulatedShard, end: End) -> None:
+        self.restarts += 1
+        self.shard = shard
+        found: dict[Expected, list[list[int]]] = {}
+        for vhost in shard.each_vhost():
+            self._match(vhost, end, found)
+        numbers = {queue: {number for level in levels for number in level} for queue, levels in found.items()}
+        if end.is_sudden:
+            for commit in self.commits:
+                commit.check(numbers)
+        self.commits = []
+        for queue, levels in found.items():
+            # Dead letters may be told from those of nowhere only while their origin still remembers.
+            if queue.buries is not None:
+                queue.recovered(levels, end, shard.now, set())
+        for vhost in shard.each_vhost():
+            for queue in self.queues[vhost.name].values():
+                if queue.buries is None:
+                    graves = self.queues[vhost.name].get(queue.terms.graves)
+                    queue.recovered(found[queue], end, shard.now, numbers.get(graves, set()) if graves else set())
+        shard.finish_turn()
+        self.settle_accounts(written=True)
+
+    def _match(self, vhost: VHost, end: End, found: dict[Expected, list[list[int]]]) -> None:
+        """Which queues are there, and whether they may be."""
+        candidates = [*self.queues[vhost.name].values(), *(q for name, q in self.deleted if name == vhost.name)]
+        actual = {queue.name: queue for queue in vhost.queues()}
+        matched: dict[str, Expected] = {}
+        for queue in candidates:
+            there = actual.get(queue.name)
+            is_there = there is not None and there.number == queue.number
+            if is_there and (queue.is_gone or not queue.terms.is_durable):
+                raise Violation(f"{queue.name} is deleted, and back after {end.value}")
+            if not is_there and queue.is_declared and not queue.is_deleted and queue.terms.is_durable:
+                raise Violation(f"{queue.name} is lost after {end.value}")
+            if is_there and there is not None:
+                matched[queue.name] = queue
+                found[queue] = contents(there)
+        if actual.keys() - matched.keys():
+            raise Violation(f"queues from nowhere: {actual.keys() - matched.keys()}")
+        for queue in matched.values():
+            if queue.is_deleted:
+                queue.present, queue.gone = {}, {**queue.gone, **queue.forgotten()}
+                queue.is_deleted = False
+            queue.is_declared = True
+        self.queues[vhost.name] = matched
+        self.deleted = [(name, queue) for name, queue in self.deleted if name != vhost.name]
+        exchange = vhost.find_exchange(FANOUT)
+        bindings = exchange.bindings() if exchange is not None else ()
+        self.bound[vhost.name] = {binding.destination.name for binding in bindings}
+        for queue in matched.values():
+            graves = matched.get(queue.terms.graves)
+            if queue.terms.graves and graves is None:
+                queue.terms.graves = ""  # was to be declared before it, and cannot be missing
+                raise Violation(f"{queue.name} is there and its dead letter queue is not")
+
+    # checking ---------------------------------------------------------------------------------------------------------
+
+    def step(self, step: Step) -> None:
+        """Raises Violation, or whatever else the broker should not have raised."""
+        self.chance = Random(step.dice)
+        self.shard.simulated.random.seed(step.dice)
+        self.operations += 1
+        try:
+            ACTIONS[step.action](self)
+            if step.action not in ("kill", "cut_power", "restart"):
+                self.check()
+        except Stopped:
+            self._clients_ended()
+            self.end(End.STOPPED)
+        except SyncFailed:
+            self._clients_ended()
+            self.end(self.chance.choice((End.STOPPED, End.POWER)))
+            self.shard.simulated.sync_fault = None
+
+    def _clients_ended(self) -> None:
+        for client in self.clients:
+            client.ended()
+
+    def check(self) -> None:
+        self.shard.finish_turn()
+        for client in self.clients:
+            client.hear()
+        self.settle_accounts(written=not self.shard.is_blocked)
+        self._check_limits()
+
+    def settle_accounts(self, *, written: bool) -> None:
+        for vhost in self.shard.each_vhost():
+            expected = self.queues[vhost.name]
+            for queue in expected.values():
+                actual = vhost.queue(queue.name)
+                if queue.terms.drops:
+                    for copy in queue.account_for(contents(actual), self.shard.now):
+                        if queue.terms.graves:
+                            queue.gone[copy.number].is_buried = True
+                            self._bury(vhost.name, queue, copy)
+            for queue in expected.values():
+                actual = vhost.queue(queue.name)
+                queue.check(actual.ready_count, actual.unacknowledged_count, written=written)
+                if written:
+                    queue.turn_written()
+        if written:
+            self.commits = [commit for commit in self.commits if any(c.commit is commit for c in self.clients)]
+
+    def _check_limits(self) -> None:
+        names = self.shard.simulated.names()
+        for name in VHOSTS:
+            journal = str(self.directory / (name.strip("/") or "default") / "journal") + "/"
+            files = sum(path.startswith(journal) for path in names)
+            if files > JOURNAL_FILES_MAX + JOURNAL_SPARE_FILES_MAX + 1 and not self.shard.is_blocked:
+                raise Violation(f"{files} files of a journal")
+        if self.shard.is_blocked:
+            return
+        for vhost in self.shard.each_vhost():
+            for queue in vhost.queues():
+                for level in queue.store.levels() if queue.store is not None else ():
+                    if level.unwritten_bytes > TAIL_BYTES_KEPT_MAX:
+                        raise Violation(f"{queue.name}: {level.unwritten_bytes} bytes unwritten")
+
+    def finish(self) -> None:
+        """When everything was taken and settled nothing is left, neither in memory nor on disk."""
+        self.shard.simulated.accept_everything()
+        self.restart()
+        for vhost in self.shard.each_vhost():
+            client = RandomClient(self.shard, vhost, Mode.PLAIN)
+            for queue in list(self.queues[vhost.name].values()):
+                for copy in queue.ready():
+                    queue.leave(copy.number)
+                client.wire.say(commands.Queue.Purge(queue=queue.name))
+                client.hear()
+                client.delete(queue)
+                client.hear()
+                del self.queues[vhost.name][queue.name]
+            client.hang_up()
+        self.shard.finish_turn()
+        turn = self.shard.turn
+        left = [
+            turn.unflushed,
+            turn.journals,
+            turn.checkpoints,
+            turn._waiting,
+            turn.blocked,
+            turn.awake,
+            turn.confirming,
+        ]
+        if any(left) or turn._buried:
+            raise Violation(f"left in the turn: {left}")
+        self.shard.end_in_order()
+        # What a power failure has torn looks like damage, where it was promised to nobody and so is in no journal.
+        left_over = [path for path in self.shard.simulated.names() if not path.endswith(DAMAGED_SUFFIX)]
+        if left_over:
+            raise Violation(f"left on disk: {left_over}")
+
+    def close(self) -> None:
+        try:
+            self.shard.abandon()
+        except sqlite3.ProgrammingError:
+            pass
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+_WEIGHTS: Final[dict[str, float]] = {
+    "connect": 6,
+    "disconnect": 3,
+    "declare": 5,
+    "delete": 1,
+    "purge": 1,
+    "publish": 40,
+    "commit": 8,
+    "rollback": 1,
+    "consume": 5,
+    "cancel": 2,
+    "get": 12,
+    "settle": 30,
+    "advance": 12,
+    "compact": 3,
+    "slow_down": 2,
+    "catch_up": 3,
+    "proceed": 3,
+    "refuse": 2,
+    "fill_up": 1,
+    "accept": 4,
+    "retry": 3,
+    "fail_sync": 0.3,
+    "stop_soon": 2,
+    "kill": 1,
+    "cut_power": 1,
+    "restart": 0.7,
+}
+ACTIONS: Final[dict[str, Callable[[Run], None]]] = {name: getattr(Run, name) for name in _WEIGHTS}
+STEPS: Final = 300
+START: Final = ("connect", "declare", "connect", "declare", "connect", "declare")
+
+
+def steps_of(seed: int, count: int = STEPS) -> list[Step]:
+    chance = Random(seed)
+    actions = [*START, *chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=count - len(START))]
+    return [Step(action, chance.randrange(2**32)) for action in actions]
+
+
+def carry_out(seed: int, steps: Sequence[Step]) -> Run:
+    """Do all steps and end. Raises whatever was wrong; the run tells how far it came."""
+    run = Run(seed)
+    try:
+        for step in steps:
+            run.step(step)
+        run.finish()
+    finally:
+        run.close()
+    return run

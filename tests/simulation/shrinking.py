@@ -1,0 +1,32 @@
+"""What a run that fails comes down to: the steps it fails without none of."""
+
+import re
+from collections.abc import Sequence
+
+from tests.simulation.run import Step, carry_out
+
+
+def failure(seed: int, steps: Sequence[Step]) -> str | None:
+    """What goes wrong, without the numbers in it; None: nothing does."""
+    try:
+        carry_out(seed, steps)
+    except Exception as fault:  # noqa: BLE001 - whatever a broker raises is a violation
+        return f"{type(fault).__name__}: {re.sub(r'[0-9]+', 'N', str(fault)).partition(': ')[2]}"
+    return None
+
+
+def shrunken(seed: int, steps: Sequence[Step]) -> list[Step]:
+    """Leave out halves, quarters, … single steps, as long as it fails in the same way."""
+    kept = list(steps)
+    wanted = failure(seed, kept)
+    size = len(kept) // 2
+    while size:
+        start = 0
+        while start < len(kept):
+            fewer = kept[:start] + kept[start + size :]
+            if failure(seed, fewer) == wanted:
+                kept = fewer
+            else:
+                start += size
+        size //= 2
+    return kept

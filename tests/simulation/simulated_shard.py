@@ -1,0 +1,187 @@
+"""A whole shard without its host: rounds and checkpoints take as long as somebody says, and it may end anywhere.
+
+Definitions are a real SQLite file: what `commit` returned from is there after every end, and nothing else is, because
+changes that were not committed yet are in the process only.
+"""
+
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from ipc.settings import ConnectionSettings, StoreSettings
+from shards.host.worker import SyncFailed
+from shards.model.queues.queue import Queue
+from shards.model.turn import Shortage, Turn
+from shards.model.vhost import VHost
+from shards.model.vhosts import VHosts
+from shards.store.definitions import Change, Definitions
+from shards.store.files import SyncBatch
+from shards.store.journal import Journal
+from shards.store.message_store import MessageStore
+from shards.store.recovery import RecoveryReport
+from tests.protocols.conversation import World
+from tests.simulation.expectations import Commit
+from tests.simulation.simulated_files import SimulatedFiles
+from tests.store.messages import take
+
+VHOSTS = ("/", "other")
+_READ_STATE = (
+    "_read",
+    "_read_end",
+    "_read_skip",
+    "_span",
+    "_requeued",
+    "_requeued_at",
+    "ready_count",
+    "ready_bytes",
+    "unacknowledged_count",
+)
+
+
+class SimulatedShard(World):
+    """`open_all` may raise what files raise; then it can be called again, on other files or the same."""
+
+    def __init__(self, directory: Path, files: SimulatedFiles, store: StoreSettings, now: int) -> None:
+        self.now = now
+        self.turn = Turn()
+        self.turn.now = now
+        self.simulated = self.files = files
+        self.settings = ConnectionSettings()
+        names = count(1)
+        self.vhosts = VHosts(self.turn, files, store, lambda: f"name-{next(names)}")
+        self.clients = []
+        self.syncs_by_itself = False
+        self.is_slow = False  # rounds and checkpoints end only when `proceed` is told to
+        self.reports: list[RecoveryReport] = []
+        self.commit_received: Commit | None = None
+        self._directory = directory
+        self._round: tuple[int, Sequence[tuple[Definitions, list[Change]]], SyncBatch] | None = None
+        self._checkpoint: tuple[Journal, SyncBatch] | None = None
+
+    def open_all(self) -> None:
+        for name in VHOSTS:
+            self.open(name)
+            self.reports.append(self.report)
+        self.vhost = self.vhosts.find("/")  # type: ignore[assignment]
+
+    def each_vhost(self) -> list[VHost]:
+        return [vhost for name in VHOSTS if (vhost := self.vhosts.find(name)) is not None]
+
+    @property
+    def is_blocked(self) -> bool:
+        return Shortage.WRITES in self.turn.shortages
+
+    # turns ------------------------------------------------------------------------------------------------------------
+
+    def finish_turn(self) -> None:
+        """Raises SyncFailed when the shard has to end."""
+        self.note_split()
+        while True:
+            for connection in self._take_resumable():
+                connection.resume(self.now)
+            try:
+                self.turn.finish(self.now)
+            except OSError:
+                self.turn.block(Shortage.WRITES)
+            self.turn.notices.clear()
+            self.turn.unreadable.clear()
+            for sender in self._take_unsent():
+                sender.is_listed = False
+            for client in self.clients:
+                client.collect()
+            self.proceed(ends=not self.is_slow)
+            if not self.turn.has_work:
+                return
+
+    def note_split(self) -> None:
+        """Whether what was received before this turn's end has made a store write early."""
+        commit, self.commit_received = self.commit_received, None
+        if commit is not None:
+            commit.is_split = self.simulated.segment_writes > commit.segment_writes
+
+    def proceed(self, *, ends: bool) -> None:
+        """Begin the round and the checkpoint that are wanted, and end them."""
+        while self._round is not None or self.turn.round_wanted:
+            if self._round is None:
+                self._round = (self.turn.begin_round(), self.vhosts.take_changes(), self.files.take_unsynced())
+            if not ends:
+                break
+            self._end_round()
+        while self._checkpoint is not None or self.turn.checkpoints:
+            if self._checkpoint is None:
+                journal, _ = self.turn.checkpoints.popitem()
+                self._checkpoint = (journal, journal.begin_checkpoint())
+            if not ends:
+                break
+            self._end_checkpoint()
+
+    def _end_round(self) -> None:
+        assert self._round is not None
+        number, changes, batch = self._round
+        for definitions, some in changes:
+            definitions.commit(some)
+        _run(batch)
+        self._round = None
+        self.turn.complete_round(number)
+
+    def _end_checkpoint(self) -> None:
+        assert self._checkpoint is not None
+        journal, batch = self._checkpoint
+        _run(batch)
+        self._checkpoint = None
+        self.turn.checkpointed(journal)
+
+    # ends -------------------------------------------------------------------------------------------------------------
+
+    def end_in_order(self) -> None:
+        """As the host does: clients leave, what awaits the disk gets there, vhosts are closed."""
+        for client in self.clients:
+            client.connection.vhost.connections.pop(client.connection, None)
+            client.connection.lost()
+        self.clients = []
+        self.finish_turn()
+        self.proceed(ends=True)
+        for name in self.vhosts.names():
+            self.vhosts.close(name)
+        _run(self.files.take_unsynced())
+        self.files.close()
+
+    def abandon(self) -> None:
+        """The process has ended: only what is not memory has to be let go of."""
+        for definitions in self.vhosts._definitions.values():
+            definitions.close()
+
+
+def _run(batch: SyncBatch) -> None:
+    try:
+        batch.run()
+    except OSError as fault:
+        raise SyncFailed(str(fault)) from fault
+
+
+def contents(queue: Queue) -> list[list[int]]:
+    """The numbers of all ready messages, by levels and in order, read as a consumer would, and left where they are."""
+    return [] if queue.store is None else [_contents(level) for level in queue.store.levels()]
+
+
+def _contents(store: MessageStore) -> list[int]:
+    kept: dict[str, Any] = {name: getattr(store, name) for name in _READ_STATE}
+    marks = [(segment, segment.deleted_at, segment.returned_at) for segment in store._segments.values()]
+    store._requeued = store._requeued[:]
+    found = [number_of(body) for _, body in take(store)]
+    if len(found) != kept["ready_count"]:
+        raise AssertionError(f"{len(found)} messages where there are {kept['ready_count']}")
+    for name, value in kept.items():
+        setattr(store, name, value)
+    for segment, deleted_at, returned_at in marks:
+        segment.deleted_at, segment.returned_at = deleted_at, returned_at
+    return found
+
+
+def body_of(number: int, size_bytes: int) -> bytes:
+    return b"%d." % number + b"." * max(0, size_bytes - len(str(number)) - 1)
+
+
+def number_of(body: bytes) -> int:
+    return int(body.partition(b".")[0])

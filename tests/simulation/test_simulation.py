@@ -1,0 +1,73 @@
+"""Seeds that have failed once, and some that never have; `make simulate` goes on with fresh ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.expectations import Copy, End, Expected, Terms, Violation
+from tests.simulation.run import Step, carry_out, steps_of
+from tests.simulation.small_limits import small_limits
+
+SEEDS = sorted(Path(__file__).with_name("seeds").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.stem)
+def test_a_seed_that_failed_does_so_no_more(path: Path) -> None:
+    kept = json.loads(path.read_text())
+    with small_limits():
+        carry_out(kept["seed"], [Step(*step) for step in kept["steps"]])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nothing_confirmed_is_lost_whatever_happens(seed: int) -> None:
+    with small_limits():
+        run = carry_out(seed, steps_of(seed))
+
+    assert run.operations > 200
+
+
+def test_a_run_is_the_same_each_time() -> None:
+    with small_limits():
+        runs = [carry_out(7, steps_of(7)) for _ in range(2)]
+
+    assert runs[0].operations == runs[1].operations
+    assert runs[0].shard.simulated.calls == runs[1].shard.simulated.calls
+
+
+@pytest.fixture
+def queue() -> Expected:
+    queue = Expected("q", Terms(), 1)
+    for number in (1, 2, 3):
+        queue.publish(Copy(number, is_persistent=True))
+    queue.turn_written()
+    return queue
+
+
+def test_a_lost_message_is_told(queue: Expected) -> None:
+    with pytest.raises(Violation, match="2 is lost"):
+        queue.recovered([[1, 3]], End.KILLED, 0, set())
+
+
+def test_messages_out_of_order_are_told(queue: Expected) -> None:
+    with pytest.raises(Violation, match="out of order"):
+        queue.recovered([[1, 3, 2]], End.KILLED, 0, set())
+
+
+def test_a_message_from_nowhere_is_told(queue: Expected) -> None:
+    with pytest.raises(Violation, match="from nowhere"):
+        queue.recovered([[1, 2, 3, 4]], End.POWER, 0, set())
+
+
+def test_a_settled_message_that_is_back_is_told(queue: Expected) -> None:
+    queue.leave(2)
+    queue.turn_written()
+
+    with pytest.raises(Violation, match="settled, and back"):
+        queue.recovered([[1, 2, 3]], End.KILLED, 0, set())
+
+
+def test_what_nobody_was_promised_may_go_with_the_machine(queue: Expected) -> None:
+    queue.recovered([[1]], End.POWER, 0, set())
+
+    assert list(queue.present) == [1]
