@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ipc.limits import DELAY_MS_MAX
-from ipc.wire.amqp import amending, properties
-from ipc.wire.amqp.amending import HEADERS
+from ipc.wire.amqp import amending
 
 DELAY: Final = "x-delay"
 
@@ -25,10 +24,7 @@ def delay_of(fields: Mapping[str, bytes]) -> int:
 
 def spent(header: bytes) -> bytes:
     """The header payload of a message that has waited; it was to wait, so there is a delay."""
-    parts = amending.take_apart(header)
-    fields = amending.fields_of(parts[HEADERS])
-    fields[DELAY] = _negated(fields[DELAY])
-    return amending.put_together(properties.body_size(header), parts | {HEADERS: amending.table_of(fields)})
+    return amending.with_header_field(header, DELAY, _negated)
 
 
 def _number(value: bytes) -> int | None:

@@ -5,7 +5,7 @@ the bytes of its properties, its table into the bytes of its fields, and both ar
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from ipc.wire.amqp import properties
@@ -41,6 +41,19 @@ def put_together(body_bytes: int, parts: Mapping[int, bytes]) -> bytes:
     flags = sum(parts)
     ordered = (parts[flag] for flag, _size in properties.LAYOUT if flag in parts)
     return _FIXED.pack(properties.BASIC_CLASS, 0, body_bytes, flags) + b"".join(ordered)
+
+
+def with_property(payload: bytes, flag: int, value: bytes) -> bytes:
+    """The header's payload with this property, whether it had one before or not."""
+    return put_together(properties.body_size(payload), take_apart(payload) | {flag: value})
+
+
+def with_header_field(payload: bytes, name: str, amended: Callable[[bytes], bytes]) -> bytes:
+    """The same with this field of its headers as `amended` makes it of what was there, which may be empty bytes."""
+    parts = take_apart(payload)
+    fields = fields_of(parts.get(HEADERS, b""))
+    fields[name] = amended(fields.get(name, b""))
+    return put_together(properties.body_size(payload), parts | {HEADERS: table_of(fields)})
 
 
 def fields_of(table: bytes) -> dict[str, bytes]:

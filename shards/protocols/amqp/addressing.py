@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipc.errors import PreconditionFailed
 from ipc.wire.amqp import amending
-from ipc.wire.amqp.properties import Facts, body_size
+from ipc.wire.amqp.properties import Facts
 
 if TYPE_CHECKING:
     from shards.protocols.amqp.channel import Channel
@@ -34,9 +34,8 @@ def lacks_timestamp(connection: "Connection", facts: Facts) -> bool:
 
 def with_timestamp(header: bytes, now: int) -> bytes:
     """The header payload with the time of arrival, in whole seconds as AMQP has it."""
-    parts = amending.take_apart(header)
     moment = amending.moment(now)[1:]  # without the kind of field that it would be in a table
-    return amending.put_together(body_size(header), parts | {amending.TIMESTAMP: moment})
+    return amending.with_property(header, amending.TIMESTAMP, moment)
 
 
 def _is_own_name(connection: "Connection", facts: Facts) -> bool:

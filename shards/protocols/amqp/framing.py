@@ -11,7 +11,6 @@ from typing import Final
 
 from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES
 from ipc.wire.amqp import amending, frames
-from ipc.wire.amqp.properties import body_size
 from shards.protocols.amqp.runs import frame_deliveries
 from shards.store.message_store import Span
 from shards.store.record import RECORD_HEAD_BYTES
@@ -107,10 +106,7 @@ class StoredRecord:
 
 def _with_delivery_count(header: bytes, returns: int) -> bytes:
     """As RabbitMQ's quorum queues tell how often a message has been handed out before."""
-    parts = amending.take_apart(header)
-    fields = amending.fields_of(parts.pop(amending.HEADERS, b""))
-    fields[_DELIVERY_COUNT] = amending.number(returns)
-    return amending.put_together(body_size(header), parts | {amending.HEADERS: amending.table_of(fields)})
+    return amending.with_header_field(header, _DELIVERY_COUNT, lambda _before: amending.number(returns))
 
 
 def get_ok(channel: int, record: StoredRecord, tag: int, messages_left: int) -> bytes:
