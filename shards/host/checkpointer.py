@@ -7,7 +7,7 @@ that fails is as final here as there: the journal still has everything, and the 
 from typing import NamedTuple
 
 from shards.host.bell import Bell
-from shards.host.worker import SyncFailed, Worker
+from shards.host.worker import Worker, sync
 from shards.model.turn import Turn
 from shards.store.files import SyncBatch
 from shards.store.journal import Journal
@@ -35,7 +35,4 @@ class Checkpointer:
 
 
 def _carry_out(checkpoint: _Checkpoint) -> None:
-    try:
-        checkpoint.batch.run()
-    except OSError as fault:
-        raise SyncFailed(f"fdatasync failed: {fault.strerror}") from fault
+    sync(checkpoint.batch)

@@ -67,13 +67,7 @@ class Compactor:
             await running.ended.wait()
             if running.reclaimed is not None and command.level <= running.level:
                 return structs.replace(running.reclaimed, pass_number=command.pass_number)
-        running = self._running = _Running(command.level)
-        try:
-            running.reclaimed = await self._run(command, ShrinkPolicy.at(settings, now))
-            return running.reclaimed
-        finally:
-            self._running = None
-            running.ended.set()
+        return await self._run_alone(command, ShrinkPolicy.at(settings, now))
 
     async def estimate(self, question: AskReclaimable, settings: CompactionSettings, *, now: int) -> Reclaimable:
         """What a pass of this level would free now, by a dry one; what `run_pass` does meanwhile is not waited for."""
@@ -98,17 +92,22 @@ class Compactor:
         """Give back what a peak has left, taking a slice only after each `pause`; None while another pass runs."""
         if self._running is not None:
             return None
-        command = Compact(0, Level.TRIM, IDLE)
+        policy = ShrinkPolicy.at(settings, now, resting=self._rests.resting(settings, now))
+        return await self._run_alone(Compact(0, Level.TRIM, IDLE), policy, pause)
+
+    async def _run_alone(
+        self, command: Compact, policy: ShrinkPolicy, pause: Pause = trio.lowlevel.checkpoint
+    ) -> Reclaimed:
+        """The pass that others wait for or are answered with."""
         running = self._running = _Running(command.level)
         try:
-            policy = ShrinkPolicy.at(settings, now, resting=self._rests.resting(settings, now))
             running.reclaimed = await self._run(command, policy, pause)
             return running.reclaimed
         finally:
             self._running = None
             running.ended.set()
 
-    async def _run(self, command: Compact, policy: ShrinkPolicy, pause: Pause = trio.lowlevel.checkpoint) -> Reclaimed:
+    async def _run(self, command: Compact, policy: ShrinkPolicy, pause: Pause) -> Reclaimed:
         began = self._clock()
         tally = _Tally()
         before = await _memory()

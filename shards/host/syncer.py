@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from shards.host.bell import Bell
-from shards.host.worker import SyncFailed, Worker
+from shards.host.worker import SyncFailed, Worker, sync
 from shards.model.turn import Turn
 from shards.model.vhosts import VHosts
 from shards.store.definitions import Change, Definitions
@@ -81,10 +81,7 @@ class Syncer:
         if begun.changes:
             self._commit(list(begun.changes))
         if begun.batch:
-            try:
-                begun.batch.run()
-            except OSError as fault:
-                raise SyncFailed(f"fdatasync failed: {fault.strerror}") from fault
+            sync(begun.batch)
 
     def _commit(self, left: list[tuple[Definitions, list[Change]]]) -> None:
         for _ in range(_RETRIES_MAX):

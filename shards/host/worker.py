@@ -11,10 +11,19 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from shards.host.bell import Bell
+from shards.store.files import SyncBatch
 
 
 class SyncFailed(Exception):
     """The disk did not take what was written: nothing that waits for it may be confirmed."""
+
+
+def sync(batch: SyncBatch) -> None:
+    """Bring the files of a batch to disk. Raises SyncFailed."""
+    try:
+        batch.run()
+    except OSError as fault:
+        raise SyncFailed(f"fdatasync failed: {fault.strerror}") from fault
 
 
 Task = TypeVar("Task")

@@ -5,7 +5,7 @@ of its positions: a position alone tells where a message is.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from ipc.messages.commands import Level
@@ -184,14 +184,7 @@ class PriorityStore(Compactable):
 
     def flush(self) -> None:
         """Raises OSError when a level cannot be written, after the others were."""
-        refusals = []
-        for store in self.levels():
-            try:
-                store.flush()
-            except OSError as fault:
-                refusals.append(fault)
-        if refusals:
-            raise refusals[0]
+        _all(store.flush for store in self.levels())
 
     def note(self) -> Journal | None:
         noted = [store.note() for store in self._levels.values()]
@@ -216,14 +209,7 @@ class PriorityStore(Compactable):
 
     def close(self) -> None:
         """Raises OSError when something could not be written; the files are closed all the same."""
-        refusals = []
-        for store in self.levels():
-            try:
-                store.close()
-            except OSError as fault:
-                refusals.append(fault)
-        if refusals:
-            raise refusals[0]
+        _all(store.close for store in self.levels())
 
     def delete(self) -> None:
         levels, self._levels = self.levels(), {}
@@ -247,6 +233,18 @@ class PriorityStore(Compactable):
                 del self._levels[priority]
                 self._read_from = None
                 yield Freed("priority level", 0)
+
+
+def _all(actions: Iterable[Callable[[], None]]) -> None:
+    """Take every action, whatever becomes of the others. Raises the first OSError."""
+    refusals = []
+    for act in actions:
+        try:
+            act()
+        except OSError as fault:
+            refusals.append(fault)
+    if refusals:
+        raise refusals[0]
 
 
 QueueStore: TypeAlias = MessageStore | PriorityStore

@@ -2,8 +2,8 @@
 
 Messages leave in their order only, as in RabbitMQ: one that expires behind another that does not waits for it; in a
 priority queue only for those of its own priority. What is too much is dropped where the queue is read next, so the
-highest priority goes first (RabbitMQ documents the same). What is
-dropped goes to the dead letter exchange, if there is one; it is settled here after its copies were written.
+highest priority goes first (RabbitMQ documents the same). What is dropped goes to the dead letter exchange, if there is
+one; it is settled here after its copies were written.
 """
 
 from array import array
