@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from runtime.pressure.cgroups import own_cgroup
+from runtime.pressure.cgroups import of_this_process, own_cgroup
 
 SYSTEM_PRESSURE: Final = Path("/proc/pressure/memory")
 
@@ -36,7 +36,7 @@ class Pressure(Struct, frozen=True):
 def pressure_file(source: str) -> Path:
     """The file whose averages belong to a source of that name: our own cgroup's where that is watched, else all's."""
     if source in ("systemd", "cgroup"):
-        directory = own_cgroup(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+        directory = own_cgroup(*of_this_process())
         if directory is not None and (directory / "memory.pressure").exists():
             return directory / "memory.pressure"
     return SYSTEM_PRESSURE

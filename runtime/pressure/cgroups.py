@@ -12,6 +12,11 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _LIMITS: Final = {"": ("memory.max", "memory.high"), "memory": ("memory.limit_in_bytes",)}
 
 
+def of_this_process() -> tuple[str, str]:
+    """The texts that the functions below are asked with."""
+    return Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text()
+
+
 def own_cgroup(mountinfo: str, membership: str) -> Path | None:
     """The directory in cgroup 2, from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`; None without one.
 

@@ -9,7 +9,8 @@ from typing import Final
 from msgspec import Struct
 
 from ipc.messages.commands import Level
-from runtime.pressure.cgroups import own_cgroup
+from runtime.pressure.averages import SYSTEM_PRESSURE
+from runtime.pressure.cgroups import of_this_process, own_cgroup
 from runtime.pressure.sources import (
     FULL_TRIGGER,
     SOME_TRIGGER,
@@ -19,8 +20,6 @@ from runtime.pressure.sources import (
     TriggerFile,
     systemd_source,
 )
-
-SYSTEM_PRESSURE: Final = Path("/proc/pressure/memory")
 
 
 class Opened(Struct):
@@ -64,7 +63,7 @@ def systemd(environment: Mapping[str, str]) -> list[Source]:
 
 def cgroup(_environment: Mapping[str, str]) -> list[Source]:
     """Pressure of our own cgroup, and its limits' events where it has the memory controller."""
-    directory = own_cgroup(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    directory = own_cgroup(*of_this_process())
     if directory is None:
         raise SourceUnavailable("cgroup 2 is not mounted")
     return cgroup_sources(directory)

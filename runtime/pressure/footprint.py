@@ -9,7 +9,7 @@ import psutil
 
 from ipc.limits import KIB
 from ipc.messages.commands import Level
-from runtime.pressure.cgroups import limit_files
+from runtime.pressure.cgroups import limit_files, of_this_process
 
 # What share of the machine's memory is still available, and what that calls for; checked from the worst down.
 _SHORTAGES: Final = ((0.02, Level.CRITICAL), (0.05, Level.RELEASE), (0.10, Level.TRIM))
@@ -54,7 +54,7 @@ def held_bytes(pids: Iterable[int], *, exact_from: float) -> int:
 
 def memory_total_bytes() -> int:
     """What this machine has, or our cgroup or one above it may have, whichever is less."""
-    files = limit_files(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    files = limit_files(*of_this_process())
     return min([psutil.virtual_memory().total, *(limit for file in files if (limit := _limit(file)) is not None)])
 
 

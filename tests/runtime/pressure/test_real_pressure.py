@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ipc.messages.commands import Level
-from runtime.pressure.cgroups import own_cgroup
+from runtime.pressure.cgroups import of_this_process, own_cgroup
 from runtime.pressure.chain import cgroup_sources
 from runtime.pressure.sources import SourceUnavailable, wait_for_any
 
@@ -37,7 +37,7 @@ while True:
 @pytest.fixture
 def cgroups() -> Iterator[list[Path]]:
     """Where the child goes: a limited cgroup, and the one whose pressure is watched, first. Often they are the same."""
-    here = own_cgroup(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())
+    here = own_cgroup(*of_this_process())
     if here is None:
         pytest.skip("cgroup 2 is not mounted")
     made: list[Path] = []

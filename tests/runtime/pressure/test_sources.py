@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ipc.messages.commands import Level
-from runtime.pressure.chain import SYSTEM_PRESSURE, open_best
+from runtime.pressure.averages import SYSTEM_PRESSURE
+from runtime.pressure.chain import open_best
 from runtime.pressure.sources import (
     SOME_TRIGGER,
     EventsFile,
