@@ -1,6 +1,6 @@
 """Asks the broker that runs on a data directory, for one command."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -8,7 +8,7 @@ import msgspec
 
 from ipc.data_directory import DataDirectory
 from ipc.errors import ControlFailed, ExitCode
-from ipc.messages.control import Silent
+from ipc.messages import control
 from runtime.cli.accounts import settings_of
 from runtime.control.client import Answered, Control, conversation
 from runtime.supervisor.data_lock import owner
@@ -19,8 +19,8 @@ def running_broker(config: str | None, data_dir: str | None) -> Iterator[Control
     """The broker that uses this data directory. Raises ControlFailed."""
     paths = DataDirectory(settings_of(config, data_dir).main.data_dir)
     try:
-        with conversation(paths) as control:
-            yield control
+        with conversation(paths) as broker:
+            yield broker
     except ControlFailed as failed:
         if failed.exit_code is not ExitCode.NO_BROKER or (pid := owner(paths)) is None:
             raise
@@ -28,13 +28,31 @@ def running_broker(config: str | None, data_dir: str | None) -> Iterator[Control
         raise ControlFailed(failed.exit_code, sentence) from failed
 
 
-def print_json(answered: Answered) -> None:
+def ask(
+    request: control.Request,
+    show: Callable[[Answered], None],
+    *,
+    as_json: bool,
+    config: str | None,
+    data_dir: str | None,
+) -> None:
+    """Print what the broker answers, as JSON or as `show` does. Raises ControlFailed."""
+    with running_broker(config, data_dir) as broker:
+        answered = broker.ask(request)
+    if as_json:
+        _print_json(answered)
+    else:
+        show(answered)
+    require_all(answered.end.silent)
+
+
+def _print_json(answered: Answered) -> None:
     """One document: every line of the answer, as the broker said it."""
     lines = [*answered.replies, answered.end]
     click.echo(msgspec.json.format(msgspec.json.encode(lines), indent=2).decode())
 
 
-def require_all(silent: tuple[Silent, ...]) -> None:
+def require_all(silent: tuple[control.Silent, ...]) -> None:
     """Raises ControlFailed (ANSWER_INCOMPLETE), which names the shards that are missing in what was printed."""
     if silent:
         missing = "; ".join(f"shard {shard.shard} is missing: {shard.reason}" for shard in silent)

@@ -4,7 +4,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -13,7 +13,7 @@ from ipc.messages import control
 from ipc.messages.control import LEVELS
 from ipc.messages.reports import SORTS, Sort
 from runtime.cli.accounts import located
-from runtime.cli.asking import print_json, require_all, running_broker
+from runtime.cli.asking import ask
 from runtime.cli.table import duration, largest_first, shown, size, table
 from runtime.control.client import Answered
 
@@ -66,7 +66,7 @@ def memory(
         request, show = control.Compact(compact), show_pass  # type: ignore[arg-type]
     else:
         request, show = control.Memory(vhost, top), functools.partial(show_account, vhost=vhost)
-    _ask(request, show, as_json=as_json, config=config, data_dir=data_dir)
+    ask(request, show, as_json=as_json, config=config, data_dir=data_dir)
 
 
 @memory.command("passes")
@@ -75,24 +75,14 @@ def memory(
 @located
 def passes(last: int, as_json: bool, config: str | None, data_dir: str | None) -> None:
     """List the last compaction passes, newest last."""
-    _ask(control.Passes(last), show_passes, as_json=as_json, config=config, data_dir=data_dir)
+    ask(control.Passes(last), show_passes, as_json=as_json, config=config, data_dir=data_dir)
 
 
 @memory.command("metrics")
 @located
 def metrics(config: str | None, data_dir: str | None) -> None:
     """Print counters of passes and how short memory is, as JSON."""
-    _ask(control.Metrics(), lambda _answered: None, as_json=True, config=config, data_dir=data_dir)
-
-
-def _ask(request: control.Request, show: Any, *, as_json: bool, config: str | None, data_dir: str | None) -> None:
-    with running_broker(config, data_dir) as broker:
-        answered = broker.ask(request)
-    if as_json:
-        print_json(answered)
-    else:
-        show(answered)
-    require_all(answered.end.silent)
+    ask(control.Metrics(), lambda _answered: None, as_json=True, config=config, data_dir=data_dir)
 
 
 # the account ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import click
 
 from ipc.messages import control
 from runtime.cli.accounts import located
-from runtime.cli.asking import print_json, require_all, running_broker
+from runtime.cli.asking import ask
 from runtime.cli.table import duration, shown, table
 from runtime.control.client import Answered
 
@@ -14,13 +14,7 @@ from runtime.control.client import Answered
 @located
 def status(as_json: bool, config: str | None, data_dir: str | None) -> None:
     """Say how the broker on this data directory is."""
-    with running_broker(config, data_dir) as broker:
-        answered = broker.ask(control.Status())
-    if as_json:
-        print_json(answered)
-    else:
-        show(answered)
-    require_all(answered.end.silent)
+    ask(control.Status(), show, as_json=as_json, config=config, data_dir=data_dir)
 
 
 def show(answered: Answered) -> None:
