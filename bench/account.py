@@ -5,7 +5,6 @@ nothing else to do once a second, and reads the CPU time of its shard and its su
 """
 
 import argparse
-import resource
 import statistics
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from bench.wire import Wire
 from ipc.data_directory import DataDirectory
 from ipc.messages import control
 from runtime.control.client import Answered, conversation
+from runtime.supervisor.descriptors import raise_limit
 
 SECTION: Final = "account"
 PERIOD_SECONDS: Final = 1.1  # an account serves for a second, so this is one walk an ask
@@ -99,8 +99,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--write", action="store_true", help="into docs/measurements.md")
     options = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_limit()
 
     with fresh_broker(shards=1) as broker:
         wires = [fill(broker, options.queues), *connections(broker, options.connections)]

@@ -5,7 +5,6 @@ shared by n processes as 1/n in each, so the sum over the broker's processes is 
 """
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +15,7 @@ from bench.fresh_broker import FreshBroker, fresh_broker
 from bench.page import machine, replace_section
 from bench.process_tree import memory_bytes
 from bench.wire import Wire
+from runtime.supervisor.descriptors import raise_limit
 
 SECTION: Final = "footprint"
 STEADY_BYTES: Final = 64 * 1024
@@ -82,8 +82,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="into docs/measurements.md")
     options = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_limit()
 
     with fresh_broker(shards=options.shards) as broker:
         settled_pss_bytes(broker)

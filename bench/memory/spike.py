@@ -9,7 +9,6 @@ given the same time.
 
 import argparse
 import os
-import resource
 import signal
 import statistics
 import tempfile
@@ -27,6 +26,7 @@ from bench.fresh_rabbitmq import fresh_rabbitmq
 from bench.memory.readings import MEGABYTE, Ebb, await_steady, megabytes, private_bytes
 from bench.memory.tide import Size, Tide
 from bench.page import machine
+from runtime.supervisor.descriptors import raise_limit
 
 LEFT_BYTES_MAX: Final = 15 * MEGABYTE
 AT_ONCE_SECONDS: Final = 2.0
@@ -145,8 +145,7 @@ def main() -> None:
     parser.add_argument("--level", choices=("release", "critical"), default="release")
     parser.add_argument("--set", action="append", default=[], help="a setting for the broker, section.key=value")
     options = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_limit()
     size = Size().scaled(options.factor)
     arguments = [word for setting in options.set for word in ("--set", setting)]
     spikes: list[list[Outcome]] = [[] for _ in range(options.times)]

@@ -5,7 +5,6 @@ that what is paid once is not counted.
 """
 
 import argparse
-import resource
 import signal
 from itertools import pairwise
 from typing import Final
@@ -14,6 +13,7 @@ from bench.fresh_broker import fresh_broker
 from bench.memory.readings import await_steady, private_bytes
 from bench.memory.tide import Size, Tide
 from bench.page import machine
+from runtime.supervisor.descriptors import raise_limit
 
 TARGETS: Final = {"connection with 5 channels": 20_000, "queue with a topic binding": 3_000, "delivery": 32}
 WARM_UP: Final = Size(connections=20, channels=5, queues=50, deliveries=1_000)
@@ -51,8 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--factor", type=float, default=1.0)
     options = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_limit()
     size = Size().scaled(options.factor)
     print(f"{machine()}.\n\n| one more | private memory | target |\n|---|---:|---:|")
     for name, cost in measure(size).items():

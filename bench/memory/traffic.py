@@ -7,7 +7,6 @@ rate with acknowledgements, a pass is asked for, and then none, in turn: the sam
 
 import argparse
 import re
-import resource
 import statistics
 import subprocess
 import time
@@ -18,6 +17,7 @@ from bench.fresh_broker import FreshBroker, fresh_broker
 from bench.load import perf
 from bench.memory.tide import Size, Tide
 from bench.page import machine
+from runtime.supervisor.descriptors import raise_limit
 
 SECONDS: Final = 4
 KEPT_EACH: Final = 10
@@ -53,8 +53,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=20_000)
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_limit()
     found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     passes: list[tuple[float, float]] = []
     for _ in range(options.repetitions):
