@@ -57,6 +57,7 @@ LARGE_BODY_BYTES: Final = 256 * KIB  # from here on a body is sent and stored in
 # the pump -------------------------------------------------------------------------------------------------------------
 LINGER_SECONDS: Final = 0.001  # waiting for more traffic without the event loop, whose timers are late by as much
 YIELD_SECONDS_MAX: Final = 0.001  # of turns in a row, before other tasks run
+SWITCH_SECONDS: Final = 0.0005  # a thread waits that long before it asks for the GIL: less than lies between two yields
 SHORT_BYTES_PER_TURN: Final = 16 * KIB  # the same of one client while memory or disk is short: who publishes keeps it
 RESTRAINED_BYTES_MAX: Final = 64 * KIB  # what a publisher brings at once while it has to wait for consumers
 DRAINING_MS_MAX: Final = 20  # a consumer that has taken nothing for longer is slow, and not one to wait for

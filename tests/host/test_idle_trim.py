@@ -80,7 +80,7 @@ async def test_a_passed_peak_is_given_back_without_any_pressure(world: World) ->
     await observed_peak(world)
     world.owner.drain()
 
-    with trio.fail_after(60):
+    with trio.fail_after(5):
         await world.reported.wait()
 
     (report,) = world.reports
@@ -100,7 +100,7 @@ async def test_nothing_is_looked_at_while_no_peak_has_passed(world: World) -> No
 async def test_what_was_given_back_once_is_not_looked_at_again(world: World) -> None:
     await observed_peak(world)
     world.owner.drain()
-    with trio.fail_after(60):
+    with trio.fail_after(5):
         await world.reported.wait()
 
     await trio.sleep(4 * IDLE_SECONDS)
@@ -113,7 +113,7 @@ async def test_a_shard_that_is_always_busy_gives_back_all_the_same(world: World)
     await observed_peak(world)
     world.owner.drain()
 
-    with trio.fail_after(60):
+    with trio.fail_after(10):
         await world.reported.wait()
 
 
