@@ -2,14 +2,42 @@
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-# Where a cgroup's own limit stands, by the controller that names its hierarchy; cgroup 2 has one for all. Beyond
-# `memory.high` the kernel makes us wait until it has found memory, so nobody gets much further.
-_LIMITS: Final = {"": ("memory.max", "memory.high"), "memory": ("memory.limit_in_bytes",)}
+class MemoryControl(Struct, frozen=True):
+    """Where the kernel says how much memory a cgroup and all below it may have, and how much they have."""
+
+    limits: tuple[Path, ...]
+    usage: Path
+    statistics: Path
+    reclaimable: frozenset[str]  # of the statistics: what the kernel takes back when somebody in there needs room
+
+
+class _Names(NamedTuple):
+    limits: tuple[str, ...]
+    usage: str
+    reclaimable: frozenset[str]
+
+
+# By the controller that names its hierarchy; cgroup 2 has one for all. Beyond `memory.high` the kernel makes us wait
+# until it has found memory, so nobody gets much further. Lists of file pages leave out files in memory.
+_MEMORY: Final = {
+    "": _Names(
+        ("memory.max", "memory.high"),
+        "memory.current",
+        frozenset({"active_file", "inactive_file", "slab_reclaimable"}),
+    ),
+    "memory": _Names(
+        ("memory.limit_in_bytes",),
+        "memory.usage_in_bytes",
+        frozenset({"total_active_file", "total_inactive_file"}),
+    ),
+}
 
 
 def of_this_process() -> tuple[str, str]:
@@ -25,13 +53,17 @@ def own_cgroup(mountinfo: str, membership: str) -> Path | None:
     return next(iter(_lineage(mountinfo, membership, "")), None)
 
 
-def limit_files(mountinfo: str, membership: str) -> list[Path]:
-    """Files that may limit our memory, of both versions: our own and those of every cgroup above that can be seen."""
+def memory_controls(mountinfo: str, membership: str) -> list[MemoryControl]:
+    """Whatever may limit our memory, of both versions: our own cgroup and every one above that can be seen."""
     return [
-        directory / name
-        for controller, names in _LIMITS.items()
+        MemoryControl(
+            limits=tuple(directory / name for name in names.limits),
+            usage=directory / names.usage,
+            statistics=directory / "memory.stat",
+            reclaimable=names.reclaimable,
+        )
+        for controller, names in _MEMORY.items()
         for directory in _lineage(mountinfo, membership, controller)
-        for name in names
     ]
 
 

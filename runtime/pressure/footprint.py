@@ -9,9 +9,10 @@ import psutil
 
 from ipc.limits import KIB
 from ipc.messages.commands import Level
-from runtime.pressure.cgroups import limit_files, of_this_process
+from runtime.pressure.cgroups import MemoryControl, memory_controls, of_this_process
 
-# What share of the machine's memory is still available, and what that calls for; checked from the worst down.
+# What share of the machine's or a cgroup's memory is still available, and what that calls for; checked from the worst
+# down.
 _SHORTAGES: Final = ((0.02, Level.CRITICAL), (0.05, Level.RELEASE), (0.10, Level.TRIM))
 
 # What the kernel cannot take back without swap: the heap, and files in memory. Not pages of files on disk: segments are
@@ -28,9 +29,20 @@ def shortage(available_bytes: int, total_bytes: int) -> Level | None:
     return None
 
 
-def system_shortage() -> Level | None:
+def memory_shortage() -> Level | None:
+    """Of the machine, or of our cgroup or one above it, whichever is shorter of memory. Call in a thread."""
     memory = psutil.virtual_memory()
-    return shortage(memory.available, memory.total)
+    found = [shortage(memory.available, memory.total), *map(cgroup_shortage, memory_controls(*of_this_process()))]
+    return max((level for level in found if level is not None), default=None)
+
+
+def cgroup_shortage(control: MemoryControl) -> Level | None:
+    """None where it has no limit, or does not tell."""
+    limits = [limit for file in control.limits if (limit := _number(file)) is not None]
+    usage = _number(control.usage)
+    if not limits or usage is None:
+        return None
+    return shortage(min(limits) - usage + _reclaimable(control), min(limits))
 
 
 def broker_bytes() -> int:
@@ -54,15 +66,23 @@ def held_bytes(pids: Iterable[int], *, exact_from: float) -> int:
 
 def memory_total_bytes() -> int:
     """What this machine has, or our cgroup or one above it may have, whichever is less."""
-    files = limit_files(*of_this_process())
-    return min([psutil.virtual_memory().total, *(limit for file in files if (limit := _limit(file)) is not None)])
+    files = [file for control in memory_controls(*of_this_process()) for file in control.limits]
+    return min([psutil.virtual_memory().total, *(limit for file in files if (limit := _number(file)) is not None)])
 
 
-def _limit(file: Path) -> int | None:
+def _number(file: Path) -> int | None:
     try:
         return int(file.read_text())
-    except (OSError, ValueError):  # the root has none, and "max" is none
+    except (OSError, ValueError):  # the root has no limit, and "max" is none
         return None
+
+
+def _reclaimable(control: MemoryControl) -> int:
+    try:
+        lines = control.statistics.read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(number) for name, number in map(str.split, lines) if name in control.reclaimable)
 
 
 def _sum(pid: int, file: str, names: Iterable[str]) -> int | None:

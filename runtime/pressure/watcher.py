@@ -17,7 +17,7 @@ from ipc.messages.commands import Level
 from ipc.settings import Settings
 from runtime.decisions.ladder import Pass, Reading
 from runtime.pressure.chain import Opened, open_best
-from runtime.pressure.footprint import broker_bytes, system_shortage
+from runtime.pressure.footprint import broker_bytes, memory_shortage
 from runtime.pressure.gauge import Gauge
 from runtime.pressure.sources import Source, SourceGone, wait_for_any
 
@@ -85,12 +85,14 @@ class _Watcher:
             self._ladder.finished(trio.current_time())
 
     async def measure(self) -> None:
-        """The watermark, and the machine's memory while nothing better is there."""
+        """The watermark, and what the machine and our cgroups have left while nothing better is there."""
         while True:
             compaction = self._settings_source().compaction
             await trio.sleep(max(compaction.poll_seconds, 0.1))
-            if self._is_polling and (level := system_shortage()) is not None:
-                self.observe(Reading("poll", level, level))
+            if self._is_polling:
+                level = await trio.to_thread.run_sync(memory_shortage, limiter=self._threads)
+                if level is not None:
+                    self.observe(Reading("poll", level, level))
             if compaction.watermark_bytes:
                 ours = await trio.to_thread.run_sync(broker_bytes, limiter=self._threads)
                 if ours > compaction.watermark_bytes:

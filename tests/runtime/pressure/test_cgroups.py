@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.pressure.cgroups import limit_files, own_cgroup
+from runtime.pressure.cgroups import memory_controls, own_cgroup
 
 UNIFIED = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 HYBRID = (
@@ -64,4 +64,5 @@ V2 = "/sys/fs/cgroup"
     ],
 )
 def test_limits_stand_in_our_cgroup_and_in_all_above_it(mountinfo: str, membership: str, expected: list[str]) -> None:
-    assert [str(file) for file in limit_files(mountinfo, membership)] == expected
+    controls = memory_controls(mountinfo, membership)
+    assert [str(file) for control in controls for file in control.limits] == expected

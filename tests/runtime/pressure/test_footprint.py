@@ -2,6 +2,7 @@
 
 import mmap
 import os
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import psutil
 import pytest
 
 from ipc.messages.commands import Level
-from runtime.pressure.footprint import broker_bytes, held_bytes, memory_total_bytes, shortage
+from runtime.pressure.cgroups import MemoryControl, memory_controls
+from runtime.pressure.footprint import broker_bytes, cgroup_shortage, held_bytes, memory_total_bytes, shortage
 
 
 @pytest.mark.parametrize(
@@ -88,3 +90,52 @@ def test_a_process_that_has_ended_holds_nothing() -> None:
 
 def test_there_is_no_more_memory_than_the_machine_has() -> None:
     assert 0 < memory_total_bytes() <= psutil.virtual_memory().total
+
+
+VERSION_1 = "35 31 0:32 / {mount} ro,relatime - cgroup cgroup rw,memory\n", "4:memory:/\n"
+VERSION_2 = "35 31 0:32 / {mount} ro,relatime - cgroup2 cgroup2 rw\n", "0::/\n"
+
+
+def control(mount: Path, version: tuple[str, str], files: dict[str, str]) -> MemoryControl:
+    """A container's cgroup, as its own namespace shows it."""
+    for name, text in files.items():
+        (mount / name).write_text(text)
+    (found,) = memory_controls(version[0].format(mount=mount), version[1])
+    return found
+
+
+def version_1(mount: Path, limit: int, used: int, of_that_files: int) -> MemoryControl:
+    statistics = f"cache 1\ninactive_file 0\nactive_file 0\ntotal_inactive_file {of_that_files}\ntotal_active_file 0\n"
+    files = {"memory.limit_in_bytes": f"{limit}\n", "memory.usage_in_bytes": f"{used}\n", "memory.stat": statistics}
+    return control(mount, VERSION_1, files)
+
+
+def version_2(mount: Path, limit: int, used: int, of_that_files: int) -> MemoryControl:
+    statistics = f"anon 1\nfile 7\nshmem 7\ninactive_file 0\nactive_file {of_that_files}\nslab_reclaimable 0\n"
+    files = {"memory.max": "max\n", "memory.high": f"{limit}\n", "memory.current": f"{used}\n"}
+    return control(mount, VERSION_2, files | {"memory.stat": statistics})
+
+
+@pytest.mark.parametrize("of_version", [version_1, version_2])
+@pytest.mark.parametrize(
+    ("used", "of_that_files", "level"),
+    [(500, 0, None), (899, 0, None), (900, 0, Level.TRIM), (1000, 101, None), (1000, 20, Level.CRITICAL)],
+)
+def test_a_cgroup_is_short_of_memory_at_its_own_limit_whatever_the_machine_has(
+    tmp_path: Path,
+    of_version: Callable[[Path, int, int, int], MemoryControl],
+    used: int,
+    of_that_files: int,
+    level: Level | None,
+) -> None:
+    """Files it has read or written do not count: their pages go when somebody in there needs the room."""
+    assert cgroup_shortage(of_version(tmp_path, 1000, used, of_that_files)) is level
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{}, {"memory.max": "max\n", "memory.current": "5\n"}, {"memory.max": "5\n"}],
+    ids=["", "no limit", "no usage"],
+)
+def test_a_cgroup_without_a_limit_or_without_figures_is_never_short(tmp_path: Path, files: dict[str, str]) -> None:
+    assert cgroup_shortage(control(tmp_path, VERSION_2, files)) is None
