@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from typing import Final
 
@@ -11,6 +12,9 @@ from ipc.errors import ControlFailed, ExitCode, StartRefused
 
 COMMAND: Final = "ebbmq"
 VERSION: Final = "runtime.cli.version:version_and_speed"
+
+INIT: Final = 1  # the first process of a machine, or of a container
+SIGNALLED: Final = 128  # and the signal's number: what a shell gives as the code of whoever was ended by one
 
 # Loaded on demand: a broker at work has no use for the modules of commands that a person types once a month.
 COMMANDS: Final = {
@@ -71,8 +75,18 @@ def ebbmq() -> None:
     """EbbMQ, a message broker that gives memory back."""
 
 
+def end_by_term() -> None:
+    """Have TERM end us as if nobody had asked for it, also where the kernel keeps it from us.
+
+    The first process of a container gets only signals it asks for: `docker stop` would wait in vain while it starts.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(SIGNALLED + number))
+
+
 def main() -> None:
     """The entry point of the distribution."""
+    if os.getpid() == INIT:
+        end_by_term()
     try:
         ebbmq.main(prog_name=COMMAND, standalone_mode=False)
         code: int = ExitCode.OK

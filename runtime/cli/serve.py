@@ -18,6 +18,7 @@ from runtime.auth.directory import Directory
 from runtime.cli.settings_sources import CONFIG_VARIABLE, Assignment, SettingsSources, from_flag, from_set
 from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.supervisor import Supervisor
+from runtime.supervisor.template import SUPERVISORS_SIGNALS
 
 # For shards of a supervisor that was killed: they drain as long as they were told to, and a little.
 ORPHANS_SECONDS: Final = 5.0
@@ -64,6 +65,7 @@ def serve(config: str | None, pairs: tuple[str, ...], **flags: str | None) -> No
             gc.collect()
             gc.freeze()
             trim_allocator()
+            signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS_SIGNALS)  # the supervisor lets them in when it listens
             trio.run(supervisor.run)
         finally:
             directory.close()

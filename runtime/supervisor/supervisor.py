@@ -32,6 +32,7 @@ from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.descriptors import DESCRIPTORS_LOW, raise_limit
 from runtime.supervisor.fleet import Fleet, restarts
 from runtime.supervisor.inquiries import Inquiries
+from runtime.supervisor.orphans import bury_orphans
 from runtime.supervisor.readiness import Readiness
 from runtime.supervisor.ready_line import addresses, ready_line
 from runtime.supervisor.reclaim import Reclaim
@@ -141,6 +142,7 @@ class Supervisor(Owner):
         await trio.lowlevel.checkpoint()  # nothing is started that a refusal has cancelled already
         _raise_descriptor_limit()
         services.start_soon(self._keep_template)
+        services.start_soon(bury_orphans, lambda: self._template.pid)
         services.start_soon(self._fleet.run)
         services.start_soon(self._compact_on_signal)
         await self._fleet.started()

@@ -97,10 +97,13 @@ class RunningBroker:
         arguments: Sequence[str] = (),
         extra: Mapping[str, str] | None = None,
         port: int = 0,
+        before: Sequence[str] = (),
     ) -> None:
+        """`before` is a command that becomes the one behind it, as `nice` does."""
         self.data = home / "data"
         self.shards = shards
         self.arguments = tuple(arguments)
+        self.before = tuple(before)
         self.extra = dict(extra or {})
         self.stdout_path = home / "stdout"
         self.stderr_path = home / "stderr"
@@ -117,6 +120,7 @@ class RunningBroker:
         with self.stdout_path.open("wb") as stdout, self.stderr_path.open("ab") as stderr:
             self._process = subprocess.Popen(
                 [
+                    *self.before,
                     *COMMAND,
                     "serve",
                     "--shards",

@@ -1,10 +1,12 @@
 """What an operator does to a running broker: end it, restart it, reload it, make it give memory back."""
 
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pika
 import pika.exceptions
+import psutil
 import pytest
 
 from tests.clients.raw_client import ClosedByBroker, RawClient, publish
@@ -46,6 +49,28 @@ def test_ipv6_clients_are_served(broker: RunningBroker) -> None:
         pytest.skip(f"no IPv6 loopback on this machine: {broker.ready.addresses}")
     with RawClient(broker.port, host="::1") as client:
         client.open().open_channel()
+
+
+def test_a_containers_first_process_can_be_stopped_while_it_starts(new_broker: StartBroker) -> None:
+    """The kernel gives it only signals it has asked for; here it waits for a data directory of somebody else."""
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("a namespace of processes cannot be made here")
+    broker = new_broker(before=("unshare", "--pid", "--fork", "--kill-child"))
+    broker.data.mkdir()
+    with (broker.data / "lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        broker.spawn()
+        first = eventually(lambda: waits_for(broker, lock.name), "it waits for the data directory")
+        first.send_signal(signal.SIGTERM)
+        assert broker.process.wait(5) == 128 + signal.SIGTERM
+
+
+def waits_for(broker: RunningBroker, path: str) -> psutil.Process | None:
+    """The broker itself, which is a child of what it was started by, when it has the file open."""
+    for child in psutil.Process(broker.process.pid).children():
+        if path in (file.path for file in child.open_files()):
+            return child
+    return None
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pika
 import pika.exceptions
+import psutil
 import pytest
 
 from ipc.errors import ExitCode
@@ -242,6 +245,28 @@ def test_template_and_shard_killed_at_once_both_come_back(two_vhosts: RunningBro
         os.kill(pid, signal.SIGKILL)
     for vhost in ("zero", "one"):
         reconnect(two_vhosts, vhost).channel().queue_declare("works", durable=True)
+
+
+# As a container's first process is: whoever loses its parent becomes our child. The attribute survives exec.
+AS_INIT = (
+    sys.executable,
+    "-c",
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])",
+)
+
+
+def is_buried(pid: int) -> bool:
+    return not psutil.pid_exists(pid)
+
+
+def test_as_a_containers_first_process_it_leaves_no_zombies(new_broker: StartBroker) -> None:
+    broker = new_broker(before=AS_INIT).start()
+    template, shards = broker.template_pid, list(broker.ready.shards.values())
+    for orphaned in (template, *shards):
+        os.kill(orphaned, signal.SIGKILL)
+        eventually(partial(is_buried, orphaned), "it is gone, and no zombie")
+    assert broker.await_log("template ended").count("SIGKILL") == 1, "its ending was left to whoever waits for it"
+    assert broker.stop() == 0
 
 
 def test_a_shard_may_die_again_and_again(two_vhosts: RunningBroker) -> None:
