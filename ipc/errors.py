@@ -132,6 +132,7 @@ class ExitCode(IntEnum):
     NO_BROKER = 18  # a command asked for one that runs
     CONTROL_DENIED = 19  # the control socket is somebody else's
     ANSWER_INCOMPLETE = 20  # at least one shard did not answer
+    NOT_READY = 21  # the broker recovers or drains, and whoever asked wanted one that serves
 
 
 class ControlFailed(Exception):

@@ -35,14 +35,19 @@ def ask(
     as_json: bool,
     config: str | None,
     data_dir: str | None,
+    require: Callable[[Answered], None] = lambda _answered: None,
 ) -> None:
-    """Print what the broker answers, as JSON or as `show` does. Raises ControlFailed."""
+    """Print what the broker answers, as JSON or as `show` does.
+
+    Raises ControlFailed, as `require` may when it has seen what was said.
+    """
     with running_broker(config, data_dir) as broker:
         answered = broker.ask(request)
     if as_json:
         _print_json(answered)
     else:
         show(answered)
+    require(answered)
     require_all(answered.end.silent)
 
 

@@ -2,6 +2,7 @@
 
 import click
 
+from ipc.errors import ControlFailed, ExitCode
 from ipc.messages import control
 from runtime.cli.accounts import located
 from runtime.cli.asking import ask
@@ -11,10 +12,17 @@ from runtime.control.client import Answered
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print what the broker said, as JSON.")
+@click.option("--ready", "must_be_ready", is_flag=True, help="End with code 21 unless it serves clients.")
 @located
-def status(as_json: bool, config: str | None, data_dir: str | None) -> None:
+def status(as_json: bool, must_be_ready: bool, config: str | None, data_dir: str | None) -> None:
     """Say how the broker on this data directory is."""
-    ask(control.Status(), show, as_json=as_json, config=config, data_dir=data_dir)
+
+    def require(answered: Answered) -> None:
+        for broker in answered.all(control.Broker):
+            if must_be_ready and broker.state != "ready":
+                raise ControlFailed(ExitCode.NOT_READY, f"the broker is not ready but {broker.state}")
+
+    ask(control.Status(), show, as_json=as_json, config=config, data_dir=data_dir, require=require)
 
 
 def show(answered: Answered) -> None:

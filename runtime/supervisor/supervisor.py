@@ -194,13 +194,14 @@ class Supervisor(Owner):
 
     async def _answer_controls(self, listeners: Sequence[trio.SocketListener]) -> None:
         """From before the first shard is there until the last one has drained, so that one can look how it goes."""
+        listening = addresses(listeners)
         controls = Controls(
             version=VERSION,
             root=self._paths.root,
             born=trio.current_time(),
             settings=lambda: self._settings,
             state=self._state,
-            addresses=lambda: addresses(listeners),
+            addresses=lambda: () if self._stop.is_set() else listening,
             fleet=self._fleet,
             template=self._template,
             reclaim=self._reclaim,

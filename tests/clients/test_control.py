@@ -117,6 +117,20 @@ def test_status_tells_how_broker_and_shards_are(broker: RunningBroker) -> None:
     assert lines[-1] == {"say": "end", "silent": []}
 
 
+def test_status_can_insist_on_a_broker_that_serves(new_broker: StartBroker) -> None:
+    """What a container's engine asks: a broker whose clients have not left yet is there, but takes no others."""
+    broker = new_broker().start()
+    assert command(broker, "status", "--ready").returncode == 0
+
+    with stopped(broker, 0), asker(broker) as somebody:
+        broker.process.send_signal(signal.SIGTERM)
+        eventually(lambda: of(somebody.ask("status"), "broker")[0]["state"] == "draining", "it drains")
+        told = command(broker, "status", "--ready")
+    assert told.returncode == ExitCode.NOT_READY, told.stderr
+    assert "not ready but draining" in told.stderr
+    assert broker.process.wait(20) == 0
+
+
 def test_memory_names_a_queue_that_holds_much_and_what_for(broker: RunningBroker, name: str) -> None:
     with closing(connection(broker)) as client:
         channel = client.channel()
