@@ -29,7 +29,7 @@ SANITIZED       := build/sanitized/tree
 SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols --ignore=tests/ipc/test_allocator.py
 FUZZ_SECONDS    ?= 60
 
-.PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-instructions lock clean
+.PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-memory bench-instructions lock clean
 .PHONY: conformance fuzz hostile memory-table simulate torture
 
 help: ## show this list
@@ -124,6 +124,9 @@ bench: build $(VENV)/.installed-bench ## the matrix beside RabbitMQ, and memory,
 
 bench-quick: build $(VENV)/.installed-test ## the matrix in a few minutes, printed only (CASES= BENCH_ARGS=)
 	@$(BIN)/python -m bench.matrix --cases "$(CASES)" --repetitions 1 --seconds 2 --minutes 5 $(BENCH_ARGS)
+
+bench-memory: build $(VENV)/.installed-bench ## memory over time as pictures into docs/img, printed as tables: 12 minutes
+	@$(BIN)/python -m bench.memory.pictures $(BENCH_ARGS)
 
 memory-table: $(VENV)/.installed-test ## what of all collections stands in docs/memory.md, read off the code
 	@$(BIN)/python -m tests.compaction.collections_table --write

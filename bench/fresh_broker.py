@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,6 +20,7 @@ ROOT: Final = Path(__file__).parents[1]
 VHOST_SECONDS_MAX: Final = 10.0  # between adding one and being let in
 COMMAND: Final = (sys.executable, "-m", "runtime.cli.main")
 
+_LOG: Final = "log"
 _READY = re.compile(r"ebbmq ready: amqp [^;]*?127\.0\.0\.1:(\d+)[^;]*; shards ([^;]*); supervisor pid (\d+)")
 _PID = re.compile(r"pid (\d+)")
 
@@ -40,6 +41,11 @@ class FreshBroker(NamedTuple):
     def cpu_seconds(self) -> float:
         """User and system time of all its processes so far."""
         return process_tree.cpu_seconds(self.supervisor)
+
+    @property
+    def log(self) -> str:
+        """All it has logged so far."""
+        return (self.data.parent / _LOG).read_text()
 
     def add_vhost(self, name: str, *, shard: int) -> None:
         """A vhost on this shard, on which guest may do everything."""
@@ -67,15 +73,19 @@ def fresh_broker(
     data_on: str | None = None,
     arguments: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
+    within: Callable[[Sequence[str]], Sequence[str]] = list,
 ) -> Iterator[FreshBroker]:
-    """Start `ebbmq serve` and end it with TERM; `data_on`: directory below which its data goes; `extra`: variables."""
+    """Start `ebbmq serve` and end it with TERM; `data_on`: directory below which its data goes; `extra`: variables.
+
+    `within` gives the command to run for a command: one that becomes it after it has gone where the broker is to be.
+    """
     with tempfile.TemporaryDirectory(prefix="ebbmq-bench-", dir=data_on) as home:
-        log = Path(home) / "log"
+        log = Path(home) / _LOG
         data = Path(home) / "data"
         command = [*COMMAND, "serve", "--shards", str(shards), "--amqp-port", "0"]
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [*command, "--data-dir", str(data), "--bind", "127.0.0.1", *arguments],
+                within([*command, "--data-dir", str(data), "--bind", "127.0.0.1", *arguments]),
                 cwd=ROOT,
                 env=environment(extra),
                 stdout=subprocess.PIPE,

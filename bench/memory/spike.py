@@ -58,6 +58,7 @@ class Running(Struct, frozen=True):
     port: int
     root: psutil.Process
     pressure: Path | None  # a FIFO that says memory is short, as systemd would; None: knows no such thing
+    data: Path | None  # an EbbMQ's
 
     def ask(self, level: str) -> None:
         """Have it give back memory: "release" by signal, "critical" by pressure that does not end."""
@@ -74,14 +75,14 @@ class Running(Struct, frozen=True):
 def started(broker: str, arguments: list[str]) -> Iterator[Running]:
     if broker == "rabbitmq":
         with fresh_rabbitmq() as node:
-            yield Running(node.port, node.root, None)
+            yield Running(node.port, node.root, None, None)
         return
     with tempfile.TemporaryDirectory() as directory:
         pressure = Path(directory) / "pressure"
         os.mkfifo(pressure)
         quickly = ["--set", f"compaction.cool_down_seconds={PRESSURE_SECONDS / 2}"]
         with fresh_broker(arguments=[*quickly, *arguments], extra={"MEMORY_PRESSURE_WATCH": str(pressure)}) as ours:
-            yield Running(ours.port, ours.supervisor, pressure)
+            yield Running(ours.port, ours.supervisor, pressure, ours.data)
 
 
 def measure(running: Running, size: Size, *, times: int, keep_each: int, level: str, seconds: float) -> list[Outcome]:

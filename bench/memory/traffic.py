@@ -10,7 +10,6 @@ import re
 import statistics
 import subprocess
 import time
-from pathlib import Path
 from typing import Any, Final
 
 from bench.fresh_broker import FreshBroker, fresh_broker
@@ -63,8 +62,7 @@ def main() -> None:
             for asks in (False, True):
                 found[asks].append(flow(broker, options.rate, asks=asks))
             time.sleep(1)
-            log = Path(broker.data.parent / "log").read_text()
-            passes += [(float(seconds), float(longest)) for seconds, longest, _ in _REPORT.findall(log)]
+            passes += [(float(seconds), float(longest)) for seconds, longest, _ in _REPORT.findall(broker.log)]
             tide.close()
     print(f"{machine()}; median (worst) of {options.repetitions}.\n")
     print("| | consumed/s | latency p50 | latency p99 |\n|---|---:|---:|---:|")
