@@ -10,7 +10,8 @@
 One pass at a time. A reading that comes during a pass tells of memory which that pass is about to give back, so it is
 dropped (lasting pressure reports itself again) unless it asks for more than the pass does. One that comes before the
 cool-down is over is held until then, merged with its like. The cool-down doubles with every pass that brought the same
-level no relief, because one more of the same will not either.
+level no relief, because one more of the same will not either. Whoever can tell that it was relieved says so (`is_new`);
+of all others calm is the sign.
 """
 
 from math import inf
@@ -28,6 +29,7 @@ class Reading(Struct, frozen=True):
     trigger: str
     floor: Level = Level.TRIM
     ceiling: Level = Level.CRITICAL
+    is_new: bool = False  # there was enough again since this source reported last
 
 
 class Pass(Struct, frozen=True):
@@ -66,7 +68,7 @@ class Ladder:
         calm_seconds = max(0.0, self._held_since - self._ended)
         self._rung = min(self._next_rung(calm_seconds, settings.escalate_seconds), self._held.ceiling)
         step = Pass(max(self._rung, self._held.floor), self._held.trigger)
-        is_repeated = self._last is not None and self._last.level == step.level
+        is_repeated = not self._held.is_new and self._last is not None and self._last.level == step.level
         self._in_vain = self._in_vain + 1 if is_repeated and calm_seconds < settings.escalate_seconds else 0
         self._held = None
         self._last = step
@@ -94,8 +96,8 @@ class Ladder:
         """When `take()` is worth asking next; infinity while only a reading or a pass's end can change its answer."""
         if self._is_running or self._held is None:
             return inf
-        is_worse = self._last is not None and self._held.floor > self._last.level
-        doublings = 0 if is_worse else min(self._in_vain, COOL_DOWN_DOUBLINGS_MAX)
+        is_other = self._held.is_new or (self._last is not None and self._held.floor > self._last.level)
+        doublings = 0 if is_other else min(self._in_vain, COOL_DOWN_DOUBLINGS_MAX)
         return self._ended + settings.cool_down_seconds * (1 << doublings)
 
     def _next_rung(self, calm_seconds: float, escalate_seconds: float) -> Level:
@@ -111,4 +113,4 @@ class Ladder:
 
 def _merge(held: Reading, reading: Reading) -> Reading:
     worse = reading if reading.floor > held.floor else held
-    return Reading(worse.trigger, worse.floor, max(held.ceiling, reading.ceiling))
+    return Reading(worse.trigger, worse.floor, max(held.ceiling, reading.ceiling), held.is_new or reading.is_new)

@@ -21,6 +21,7 @@ _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("alarms")
 
 # What publishers have brought in so far may be gone soon, but CPython and the allocator give it back only when asked.
 _MEMORY_IS_SHORT: Final = Reading("memory alarm", floor=Level.CRITICAL)
+_SHORT_AGAIN: Final = Reading("memory alarm", floor=Level.CRITICAL, is_new=True)
 
 
 class AlarmWatch:
@@ -49,9 +50,11 @@ class AlarmWatch:
 
     async def run(self, observe: Callable[[Reading], None]) -> None:
         """Look again and again, until cancelled; `observe` hears of it as long as memory is short."""
+        was_short = False
         while True:
             if self.raised.memory:
-                observe(_MEMORY_IS_SHORT)
+                observe(_MEMORY_IS_SHORT if was_short else _SHORT_AGAIN)
+            was_short = self.raised.memory
             with trio.move_on_after(self._pause_seconds):
                 await self._is_due.wait()
             self._is_due = trio.Event()

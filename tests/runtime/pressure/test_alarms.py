@@ -97,6 +97,19 @@ async def test_short_memory_asks_for_the_hardest_pass_as_long_as_it_lasts(tmp_pa
     assert len(world.observed) == count
 
 
+async def test_only_the_first_word_of_each_alarm_is_news(tmp_path: Path) -> None:
+    async with watched(tmp_path) as (world, _logs):
+        for _ in range(2):
+            count = len(world.observed)
+            world.set(LITTLE_MEMORY)
+            await world.reach(lambda count=count: len(world.observed) > count + 2)  # type: ignore[misc]
+            world.set(NO_LIMITS)
+            await world.reach(lambda: world.watch.raised == Alarms())
+
+    assert world.observed[0].is_new
+    assert sum(reading.is_new for reading in world.observed) == 2
+
+
 async def test_a_directory_that_cannot_be_asked_raises_nothing(tmp_path: Path) -> None:
     async with watched(tmp_path / "gone") as (world, logs):
         world.set(LITTLE_DISK)

@@ -191,6 +191,18 @@ def test_worse_news_does_not_wait_for_passes_in_vain(climb: Climb) -> None:
     assert climb.wakes_in() == 2.0
 
 
+def test_passes_that_helped_are_not_in_vain_however_soon_more_are_needed(climb: Climb) -> None:
+    waits = []
+    for _ in range(8):
+        climb.observe(Reading("memory alarm", Level.CRITICAL, is_new=True))
+        climb.observe(Reading("memory alarm", Level.CRITICAL))
+        waits.append(max(0.0, climb.wakes_in()))
+        climb.advance(waits[-1])
+        assert climb.level() is Level.CRITICAL
+
+    assert waits == [0, *[SETTINGS.cool_down_seconds] * 7]
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0, 30), st.sampled_from(Level), st.sampled_from(Level), st.booleans()),
