@@ -59,6 +59,7 @@ LINGER_SECONDS: Final = 0.001  # waiting for more traffic without the event loop
 YIELD_SECONDS_MAX: Final = 0.001  # of turns in a row, before other tasks run
 SWITCH_SECONDS: Final = 0.0005  # a thread waits that long before it asks for the GIL: less than lies between two yields
 SHORT_BYTES_PER_TURN: Final = 16 * KIB  # the same of one client while memory or disk is short: who publishes keeps it
+FINISHING_MS_MAX: Final = 100  # that one client may take to finish a message while others wait to finish theirs
 RESTRAINED_BYTES_MAX: Final = 64 * KIB  # what a publisher brings at once while it has to wait for consumers
 DRAINING_MS_MAX: Final = 20  # a consumer that has taken nothing for longer is slow, and not one to wait for
 SPINS_SKIPPED_MAX: Final = 1024  # a spin in vain costs a core; even on a quiet shard one in so many is tried

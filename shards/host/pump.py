@@ -8,7 +8,8 @@ One shared buffer takes what each socket has; input that is not a whole frame ye
 has for a client, however many small frames that is, leaves in one call.
 
 Who publishes is held back while messages stand ready for consumers with room, or consumers are busy with what they were
-sent; `restraint.py` says how far.
+sent; `restraint.py` says how far. While memory is short, messages that have begun to come are finished one after the
+other: what has come of them stands in memory, and is all that publishers can still make grow.
 """
 
 import socket
@@ -23,6 +24,7 @@ from ipc.errors import ConnectionRefusal
 from ipc.limits import (
     DRAINING_MS_MAX,
     EFFORT_WORTH_BYTES,
+    FINISHING_MS_MAX,
     RECEIVE_BYTES_OF_TURN,
     RECEIVE_BYTES_PER_TURN,
     RESTRAINED_BYTES_MAX,
@@ -38,7 +40,7 @@ from shards.host.deadlines import Deadlines
 from shards.host.peer import Peer
 from shards.host.restraint import Restraint
 from shards.host.syncer import Syncer
-from shards.model.turn import Sender, Turn
+from shards.model.turn import Sender, Shortage, Turn
 from shards.protocols.amqp.connection import CLOSE_PATIENCE_MS, Connection, ConnectionState
 
 _FRAME_MAX_FIRST: Final = 128 * 1024
@@ -49,7 +51,7 @@ _BUFFER_BYTES: Final = RECEIVE_BYTES_PER_TURN + _FRAME_MAX_FIRST
 class Pump(Compactable):
     """Owns the clients' sockets; its deadlines are ticked by a task of their own."""
 
-    COLLECTIONS = ("_draining", "_held", "_peers", "_senders")
+    COLLECTIONS = ("_draining", "_held", "_in_line", "_peers", "_senders")
     KIND = "sockets"
 
     def __init__(
@@ -79,6 +81,9 @@ class Pump(Compactable):
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._restraint = Restraint()
         self._held: dict[int, Peer] = {}  # publishers that nobody reads from for the moment, by descriptor
+        self._in_line: dict[int, Peer] = {}  # the same of those who wait for `_finishing`, in their order
+        self._finishing: Peer | None = None
+        self._finishing_since = 0
         self._draining: dict[Peer, int] = {}  # full, and when they last took something; the longest ago first
         self._has_received = False  # in the last turn, so that more may be on its way
         self._departed = trio.Event()
@@ -138,7 +143,8 @@ class Pump(Compactable):
         while True:
             lingers, self._has_received = self._has_received, False
             # Those who are held earn their way on by time, too.
-            await self._reactor.wait(has_work=self._turn.has_work, lingers=lingers, must_return=bool(self._held))
+            must_return = bool(self._held or self._in_line)
+            await self._reactor.wait(has_work=self._turn.has_work, lingers=lingers, must_return=must_return)
             self.turn()
 
     # a turn -----------------------------------------------------------------------------------------------------------
@@ -163,7 +169,10 @@ class Pump(Compactable):
             reactor.poll()
         is_restrained = self._is_restrained(now)
         if self._held and (self._restraint.may_take or not is_restrained):
-            self._release_held()
+            held, self._held = self._held, {}
+            self._let_go_on(held.values())
+        if self._in_line:
+            self._move_line(now)
         ready, reactor.ready = reactor.ready, {}
         # Whoever is about to wait keeps what was read, and there may be thousands of them.
         room_bytes = SHORT_BYTES_PER_TURN if self._turn.shortages else RECEIVE_BYTES_PER_TURN
@@ -174,6 +183,9 @@ class Pump(Compactable):
                 self._hear(descriptor)
             elif left <= 0:
                 reactor.ready[descriptor] = events  # goes first next time
+            elif self._must_queue(peer, now) and not events & ~READABLE:
+                self._in_line[descriptor] = peer
+                self._watch(peer)
             elif is_restrained and peer.connection.publishes:
                 left -= self._serve_publisher(peer, now, events, min(room_bytes, RESTRAINED_BYTES_MAX))
             else:
@@ -198,11 +210,33 @@ class Pump(Compactable):
             del draining[slowest]  # not busy, but slow: what a queue is for
         return bool(draining) or self._turn.is_behind
 
-    def _release_held(self) -> None:
-        held, self._held = self._held, {}
-        for descriptor, peer in held.items():
+    def _let_go_on(self, peers: Iterable[Peer]) -> None:
+        """These are not held any more."""
+        for peer in peers:
             self._watch(peer)
-            self._reactor.ready[descriptor] = self._reactor.ready.get(descriptor, 0) | READABLE
+            self._reactor.ready[peer.descriptor] = self._reactor.ready.get(peer.descriptor, 0) | READABLE
+
+    def _must_queue(self, peer: Peer, now: int) -> bool:
+        """Whether memory is short, this one is in the middle of a message, and somebody else has to finish first."""
+        if Shortage.MEMORY not in self._turn.shortages or not peer.connection.is_assembling:
+            return False
+        if self._finishing is None:
+            self._finishing, self._finishing_since = peer, now
+        return peer is not self._finishing
+
+    def _move_line(self, now: int) -> None:
+        """The next one's turn, once the one before has finished or had its time: it may never send the rest."""
+        if Shortage.MEMORY not in self._turn.shortages:
+            in_line, self._in_line = self._in_line, {}
+            self._finishing = None
+            self._let_go_on(in_line.values())
+            return
+        finishing = self._finishing
+        is_over = finishing is None or not finishing.connection.is_assembling
+        if is_over or now - self._finishing_since >= FINISHING_MS_MAX:
+            descriptor = next(iter(self._in_line))
+            self._finishing, self._finishing_since = self._in_line.pop(descriptor), now
+            self._let_go_on((self._finishing,))
 
     def _hear(self, descriptor: int) -> None:
         if descriptor == self._bell.descriptor:
@@ -335,7 +369,7 @@ class Pump(Compactable):
     def _watch(self, peer: Peer) -> None:
         """Ask epoll for what this peer can use now, and only when that changed."""
         connection = peer.connection
-        reads = connection.wants_input and peer.descriptor not in self._held
+        reads = connection.wants_input and peer.descriptor not in self._held and peer.descriptor not in self._in_line
         interest = (READABLE if reads else 0) | (WRITABLE if peer.is_clogged else 0)
         if not reads and connection in self._turn.blocked:
             # It may be blocked for hours, and clients that give up and come again must not pile up. What it wanted to
@@ -347,6 +381,8 @@ class Pump(Compactable):
 
     def tick(self, peer: Peer, now: int) -> int:
         """A deadline of this peer has come; when the next one is, 0 for none."""
+        if peer.descriptor in self._in_line:
+            peer.connection.overlooked(now)
         due = peer.connection.tick(now)
         if peer.connection.state is ConnectionState.CLOSED:
             self._drop(peer)
@@ -358,6 +394,9 @@ class Pump(Compactable):
             return
         connection = peer.connection
         self._held.pop(peer.descriptor, None)
+        self._in_line.pop(peer.descriptor, None)
+        if self._finishing is peer:
+            self._finishing = None
         self._draining.pop(peer, None)
         del self._senders[connection]
         connection.vhost.connections.pop(connection, None)

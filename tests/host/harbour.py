@@ -39,6 +39,7 @@ class Harbour:
         self.vhost, _report = self.vhosts.open("/", str(directory))
         self.bell = Bell()
         self.syncer = Syncer(self.turn, self.vhosts, self.files, self.bell, retry_seconds=0.01)
+        self.deadlines = Deadlines(lambda: self.now)
         self.pump = Pump(
             self.turn,
             self.syncer,
@@ -46,7 +47,7 @@ class Harbour:
             Reactor(),
             self.bell,
             lambda: self.now,
-            Deadlines(lambda: self.now),
+            self.deadlines,
             Alarm(self.turn.agenda, self.bell, lambda: self.now),
             on_storage_error=self._refuse,
         )
@@ -54,7 +55,7 @@ class Harbour:
     def _refuse(self, fault: OSError) -> None:
         raise fault
 
-    def connect(self, capabilities: frozenset[str] = frozenset()) -> "Ship":
+    def connect(self, capabilities: frozenset[str] = frozenset(), *, heartbeat_seconds: int = 0) -> "Ship":
         ours, theirs = socket.socketpair()
         facts = NegotiatedClient(
             name="client",
@@ -64,7 +65,7 @@ class Harbour:
             permissions=EVERYTHING,
             frame_max=131072,
             channel_max=2047,
-            heartbeat_seconds=0,
+            heartbeat_seconds=heartbeat_seconds,
             mechanism="PLAIN",
             client_properties=b"\0\0\0\0",
             capabilities=capabilities,

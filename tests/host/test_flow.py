@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pamqp import commands
 
-from ipc.limits import DRAINING_MS_MAX, LARGE_BODY_BYTES, SHORT_BYTES_PER_TURN
+from ipc.limits import DRAINING_MS_MAX, FINISHING_MS_MAX, LARGE_BODY_BYTES, SHORT_BYTES_PER_TURN
 from ipc.settings import ConnectionSettings
 from shards.model.turn import Shortage
 from tests.host.harbour import Harbour, Ship
@@ -157,6 +157,105 @@ def test_a_large_frame_that_has_begun_is_read_to_its_end(harbour: Harbour) -> No
         harbour.pump.turn()
 
     assert harbour.vhost.queue("queue").ready_count == 1
+
+
+def begin_messages(harbour: Harbour, count: int, *, heartbeat_seconds: int = 0) -> tuple[list[Ship], bytes]:
+    """So many publishers have sent little of a message when memory becomes short; what is left for each to send."""
+    harbour.connect().say(commands.Queue.Declare(queue="queue"))
+    publishers = [harbour.connect(heartbeat_seconds=heartbeat_seconds) for _ in range(count)]
+    whole = content("", "queue", b"x" * 500_000)
+    for publisher in publishers:
+        publisher.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(whole))
+        publisher.socket.send(whole[: len(whole) - 450_000])
+    turn_until_quiet(harbour)
+    harbour.turn.block(Shortage.MEMORY)
+    return publishers, whole[len(whole) - 450_000 :]
+
+
+def incoming(publishers: list[Ship]) -> int:
+    """Bytes of messages that have begun to come."""
+    owners = [owner for each in publishers for owner in (each.connection, *each.connection.channels.values())]
+    kinds = ("incoming messages", "partial input")
+    return sum(size for owner in owners for kind, size in owner.holdings() if kind in kinds)
+
+
+def test_messages_that_have_begun_are_finished_one_after_the_other_while_memory_is_short(harbour: Harbour) -> None:
+    publishers, rest = begin_messages(harbour, 20)
+    begun = incoming(publishers)
+    for publisher in publishers:
+        assert publisher.socket.send(rest) == len(rest)
+
+    highest = turns = 0
+    while harbour.vhost.queue("queue").ready_count < 20 and turns < 5000:
+        harbour.pump.turn()
+        highest = max(highest, incoming(publishers))
+        turns += 1
+
+    assert harbour.vhost.queue("queue").ready_count == 20
+    assert highest < begun + 2 * len(rest)
+
+
+def test_who_does_not_finish_holds_the_others_up_for_a_moment_only(harbour: Harbour) -> None:
+    publishers, rest = begin_messages(harbour, 3)
+    stuck, *others = publishers
+    stuck.socket.send(rest[:10])
+    harbour.pump.turn()
+    for publisher in others:
+        publisher.socket.send(rest)
+    for _ in range(100):
+        harbour.pump.turn()
+    assert harbour.vhost.queue("queue").ready_count == 0
+
+    harbour.now += FINISHING_MS_MAX
+    for _ in range(100):
+        harbour.pump.turn()
+
+    assert harbour.vhost.queue("queue").ready_count == 2
+
+
+def test_messages_in_line_go_on_together_once_memory_is_there(harbour: Harbour) -> None:
+    publishers, rest = begin_messages(harbour, 3)
+    for publisher in publishers[1:]:
+        publisher.socket.send(rest)
+    publishers[0].socket.send(rest[:10])
+    harbour.pump.turn()
+
+    harbour.turn.unblock(Shortage.MEMORY)
+    for _ in range(20):
+        harbour.pump.turn()
+
+    assert harbour.vhost.queue("queue").ready_count == 2
+
+
+def test_nobody_is_given_up_for_silence_while_it_waits_in_line(harbour: Harbour) -> None:
+    publishers, rest = begin_messages(harbour, 3, heartbeat_seconds=1)
+    for some in (publishers[:1], publishers[1:]):
+        for publisher in some:
+            publisher.socket.send(rest[:10])
+        harbour.pump.turn()
+
+    for _ in range(20):
+        harbour.now += 500
+        harbour.deadlines.tick_due(harbour.pump.tick, harbour.now)
+    served = [publisher.connection in harbour.pump.connections for publisher in publishers]
+
+    assert served == [False, True, True]  # the first was listened to, and said nothing
+
+
+def test_who_leaves_while_it_finishes_makes_way(harbour: Harbour) -> None:
+    publishers, rest = begin_messages(harbour, 3)
+    leaving, *others = publishers
+    leaving.socket.send(rest[:10])
+    harbour.pump.turn()
+    for publisher in others:
+        publisher.socket.send(rest)
+    harbour.pump.turn()
+
+    leaving.socket.close()
+    for _ in range(100):
+        harbour.pump.turn()
+
+    assert harbour.vhost.queue("queue").ready_count == 2
 
 
 def test_consumers_empty_their_queues_while_publishers_wait(harbour: Harbour) -> None:

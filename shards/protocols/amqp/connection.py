@@ -179,6 +179,11 @@ class Connection(Compactable):
         return not self._is_waiting and self.state is not ConnectionState.CLOSED
 
     @property
+    def is_assembling(self) -> bool:
+        """Whether a message has begun to come, and the rest of it has not come yet."""
+        return any(channel.content is not None for channel in self.channels.values())
+
+    @property
     def partial(self) -> bytes:
         """Input kept from earlier reads, which the next call to `receive` must begin with."""
         return self._partial
@@ -221,7 +226,7 @@ class Connection(Compactable):
         """Go on with input that was kept; what made it wait is over."""
         self._is_waiting = False
         self._tell_unblocked()
-        self._received_at = now  # nobody listened, so it was not the client who was silent
+        self.overlooked(now)
         self.effort = 0
         kept = self._partial
         if kept:
@@ -350,6 +355,10 @@ class Connection(Compactable):
             self._held_until = turn.await_round(self)
         else:
             self.released(self._held_until)
+
+    def overlooked(self, now: int) -> None:
+        """Nobody listened until now, so it was not the client who was silent."""
+        self._received_at = now
 
     # channels ---------------------------------------------------------------------------------------------------------
 
