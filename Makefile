@@ -125,7 +125,7 @@ bench: build $(VENV)/.installed-bench ## the matrix beside RabbitMQ, and memory,
 bench-quick: build $(VENV)/.installed-test ## the matrix in a few minutes, printed only (CASES= BENCH_ARGS=)
 	@$(BIN)/python -m bench.matrix --cases "$(CASES)" --repetitions 1 --seconds 2 --minutes 5 $(BENCH_ARGS)
 
-bench-memory: build $(VENV)/.installed-bench ## memory over time as pictures into docs/img, printed as tables: 12 minutes
+bench-memory: build $(VENV)/.installed-bench ## memory over time as pictures into docs/img, printed as tables: 15 minutes
 	@$(BIN)/python -m bench.memory.pictures $(BENCH_ARGS)
 
 memory-table: $(VENV)/.installed-test ## what of all collections stands in docs/memory.md, read off the code

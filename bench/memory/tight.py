@@ -41,6 +41,7 @@ STEP_SECONDS: Final = 0.25
 CALM_SECONDS: Final = 8.0  # before each meal
 HELD_SECONDS: Final = 8.0  # after it
 DRAIN_SECONDS_MAX: Final = 300.0
+ALARM_SECONDS_MAX: Final = 60.0  # after everything was consumed
 WINDOW_SECONDS: Final = 2.0  # the kernel's
 SOME_SECONDS: Final = 0.2  # somebody waited for so long within a window, or all for so long: the broker asks to be told
 FULL_SECONDS: Final = 0.1
@@ -73,9 +74,8 @@ class Outcome(Struct, frozen=True):
 
     @property
     def seen_after(self) -> float | None:
-        """Seconds from there to the first pass for it; below 0: the kernel, whose windows are longer, told earlier."""
-        first = next((done.began_at for done in self.passes if done.trigger == "cgroup"), None)
-        return None if self.pressed_at is None or first is None else first - self.pressed_at
+        """Seconds from there to the first pass; below 0: an alarm, or the kernel by its own windows, told."""
+        return self.passes[0].began_at - self.pressed_at if self.pressed_at is not None and self.passes else None
 
     def total(self, field: str) -> int:
         return sum(getattr(verdict, field) for verdict in self.verdicts)
@@ -114,7 +114,7 @@ def measure(
             )
             filled_seconds = time.monotonic() - began
             _drain(publishers, consumers)
-            logged = [json.loads(line) for line in broker.log.splitlines()]
+            logged = _log_without_alarms(broker)
             passes = passes_of(broker.data)
             oom_kills = group.oom_kills()
     faults += [f"{client.queue}: {client.fault!r}" for client in (*publishers, *consumers) if client.fault is not None]
@@ -203,6 +203,16 @@ def _alarms(logged: Iterable[dict[str, Any]]) -> Iterator[tuple[float, float]]:
 
 def _seconds(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
+
+
+def _log_without_alarms(broker: FreshBroker) -> list[dict[str, Any]]:
+    """What it has logged once no alarm is raised any more; they may stay for as long as passes in vain keep away."""
+    deadline = time.monotonic() + ALARM_SECONDS_MAX
+    while True:
+        logged = [json.loads(line) for line in broker.log.splitlines()]
+        if all(ended < inf for _, ended in _alarms(logged)) or time.monotonic() > deadline:
+            return logged
+        time.sleep(_LOOK_SECONDS)
 
 
 def table(outcome: Outcome) -> str:
