@@ -128,6 +128,7 @@ IDLE_LOOK_SECONDS_MIN: Final = 0.1
 IDLE_PATIENCE_SECONDS: Final = (
     0.1  # a slice waits that long for clients to leave it time; then it takes one in a hundred
 )
+COLD_OFFERS_MAX: Final = 2048  # files whose pages may be given back at the end of one pass
 THRASH_SECONDS: Final = 60.0  # pages that come back sooner are kept that long, then twice that, and so on
 THRASH_DOUBLINGS_MAX: Final = 6  # to a little more than an hour
 FAILURES_LOGGED_MAX: Final = 5  # reasons named in the log of one pass

@@ -1,17 +1,21 @@
 """The walk over all owners of memory, from a root down: one generator, one bounded step at a time, depth first.
 
+```
+root ─► owner: its collections ─► its children … ─► file pages: of all that were offered on the way, the coldest first
+```
+
 Whoever drives it decides how many steps fit into a slice; nothing is kept across a step that the steps of others, or
 the broker's own work between two slices, could invalidate.
 """
 
 from collections.abc import Generator, Iterator
 
-from msgspec import structs
-
 from ipc.messages.commands import Level
+from shards.compaction.coldest import Coldest, Label
 from shards.compaction.compactable import (
     LOOKED,
     SEGMENT_PAGES,
+    Cold,
     Compactable,
     Failed,
     Freed,
@@ -20,15 +24,15 @@ from shards.compaction.compactable import (
     Step,
 )
 
-Label = str
-
 
 def cascade(root: Compactable, level: Level, policy: ShrinkPolicy) -> Generator[tuple[Label, Step], None, None]:
     """Every step of one pass, with the label it is counted for: the topmost non-empty `compaction_label` above it.
 
-    Every owner yields at least once. File pages that owners release are taken off `policy.release_bytes_max` for those
-    that come after them. When the policy is dry nothing is changed, and the steps say what they would have freed.
+    Every owner yields at least once. File pages are given back last, whosever they are: the coldest first, until
+    `policy.release_bytes_max` is used up. When the policy is dry nothing is changed, and the steps say what they would
+    have freed.
     """
+    coldest = Coldest(policy.release_bytes_max)
     branches: list[tuple[Label, list[Compactable]]] = [("", [root])]
     while branches:
         above, siblings = branches[-1]
@@ -38,22 +42,49 @@ def cascade(root: Compactable, level: Level, policy: ShrinkPolicy) -> Generator[
         owner = siblings.pop()
         label = above or owner.compaction_label
         for step in _shrink(owner, level, policy.within(label)):
-            if isinstance(step, Freed) and step.kind == SEGMENT_PAGES:
-                policy = _less(policy, step.size_bytes)
-            if policy.is_dry and isinstance(step, Offload):
+            if isinstance(step, Cold):
+                coldest.offer(label, step)
+                step = LOOKED
+            elif policy.is_dry and isinstance(step, Offload):
                 step = LOOKED
             yield label, step
         try:
             branches.append((label, _children(owner)))
         except MemoryError as fault:
-            yield label, _failed(owner, fault)
+            yield label, _failed(type(owner).__name__, fault)
+    yield from _release(coldest, policy)
 
 
 def _shrink(owner: Compactable, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
     try:
         yield from owner.shrink(level, policy)
     except (MemoryError, OSError) as fault:
-        yield _failed(owner, fault)
+        yield _failed(type(owner).__name__, fault)
+    yield LOOKED
+
+
+def _release(coldest: Coldest, policy: ShrinkPolicy) -> Iterator[tuple[Label, Step]]:
+    left = policy.release_bytes_max
+    for taken in coldest.take():
+        if taken is None:
+            yield "", LOOKED
+            continue
+        label, cold = taken
+        if cold.size_bytes > left:
+            continue
+        for step in _give_back(cold):
+            if isinstance(step, Freed):
+                left -= step.size_bytes
+            elif policy.is_dry and isinstance(step, Offload):
+                step = LOOKED
+            yield label, step
+
+
+def _give_back(cold: Cold) -> Iterator[Step]:
+    try:
+        yield from cold.release()
+    except (MemoryError, OSError) as fault:
+        yield _failed(SEGMENT_PAGES, fault)
     yield LOOKED
 
 
@@ -64,10 +95,5 @@ def _children(owner: Compactable) -> list[Compactable]:
     return children
 
 
-def _failed(owner: Compactable, fault: Exception) -> Failed:
-    return Failed(type(owner).__name__, str(fault) or type(fault).__name__)
-
-
-def _less(policy: ShrinkPolicy, released_bytes: int) -> ShrinkPolicy:
-    left = max(0, policy.release_bytes_max - released_bytes)
-    return structs.replace(policy, release_bytes_max=left)
+def _failed(kind: str, fault: Exception) -> Failed:
+    return Failed(kind, str(fault) or type(fault).__name__)

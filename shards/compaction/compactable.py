@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 from ipc.messages.commands import Level
 from ipc.messages.reports import Sort
 from shards.compaction.shrink import ShrinkPolicy, shed_attribute, shrink_attribute, shrink_nested
-from shards.compaction.steps import LOOKED, SEGMENT_PAGES, Failed, Freed, Offload, Step
+from shards.compaction.steps import LOOKED, SEGMENT_PAGES, Cold, Failed, Freed, Offload, Step
 
 __all__ = [
     "LOOKED",
     "SEGMENT_PAGES",
+    "Cold",
     "Compactable",
     "Failed",
     "Freed",
@@ -79,7 +80,7 @@ class Compactable:
 
         An owner of more than collections extends it: `yield from super().shrink(level, policy)`, then its own steps,
         which change nothing when `policy.is_dry`: they say what they would free. An `Offload` may be yielded all the
-        same; in a dry run nobody carries it out.
+        same; in a dry run nobody carries it out. Pages of files are offered as `Cold` and not given back here.
         A MemoryError or OSError ends only this owner's part of the pass.
         """
         caches = self._declared_caches

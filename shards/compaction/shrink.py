@@ -162,8 +162,8 @@ class ShrinkPolicy(Struct, frozen=True):
 
     ratio: float  # a collection is rebuilt when it takes more than ratio × fresh + floor
     floor_bytes: int
-    release_bytes_max: int  # of file pages, in what is left of this pass
-    cold_before: int  # milliseconds of broker time: what was read since then is not cold
+    release_bytes_max: int  # of file pages, in the whole pass
+    cold_before: int  # milliseconds of broker time: what was read or written since then is not cold
     now: int = 0  # milliseconds of broker time
     kinds: Mapping[str, Worth] = NOTHING_SAID  # by name of the type
     labels: Mapping[str, Worth] = NOTHING_SAID  # by the label bytes are counted for, such as a vhost's name

@@ -1,10 +1,10 @@
-"""What one bounded step of a compaction pass says: so much came back, run this in a thread, or this one failed."""
+"""What one bounded step of a pass says: so much came back, run this in a thread, these pages may go, or it failed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
 SEGMENT_PAGES: Final = "segment pages"
-"""The kind of mapped and cached file pages; what is freed of it counts against `release_bytes_max` of the pass."""
+"""The kind of mapped and cached file pages; offered as `Cold`, within `release_bytes_max` of the pass."""
 
 
 class Freed(NamedTuple):
@@ -24,6 +24,18 @@ class Offload(NamedTuple):
     work: Callable[[], None]
 
 
+class Cold(NamedTuple):
+    """Pages of a file that nobody has used since `used_at`, in milliseconds of broker time: they may be given back.
+
+    Whether they are is decided when all owners were asked. `release` does it then, in steps of its own, if they are
+    still there and still cold.
+    """
+
+    used_at: int
+    size_bytes: int
+    release: "Callable[[], Iterator[Step]]"
+
+
 class Failed(NamedTuple):
     """One collection stayed as it was, because there was no memory or no disk for the step; the pass goes on."""
 
@@ -31,7 +43,7 @@ class Failed(NamedTuple):
     reason: str
 
 
-Step: TypeAlias = Freed | Offload | Failed
+Step: TypeAlias = Freed | Offload | Cold | Failed
 
 LOOKED: Final = Freed("", 0)
 """Nothing was worth it here; yielded all the same, because looking takes time too."""

@@ -33,7 +33,8 @@ from ipc.memory_reading import read_memory
 from ipc.messages.commands import AskReclaimable, Compact, Level
 from ipc.messages.reports import MemoryReading, Reclaimable, Reclaimed
 from ipc.settings import CompactionSettings
-from shards.compaction.cascade import Label, cascade
+from shards.compaction.cascade import cascade
+from shards.compaction.coldest import Label
 from shards.compaction.compactable import Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
 from shards.compaction.rests import Rests
 

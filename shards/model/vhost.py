@@ -49,7 +49,6 @@ from shards.store.message_store import MessageStore
 from shards.store.priority_store import PriorityStore, QueueStore
 from shards.store.record import Record
 from shards.store.recovery import RecoveryReport
-from shards.store.waiting_store import WaitingStore
 
 
 class VHost(Compactable):
@@ -491,10 +490,10 @@ class VHost(Compactable):
         targets, _ = self.route(exchange, keys[0], message.headers, keys[1:], message.identities)
         message.offer(targets, now)
 
-    def _open_waiting_room(self, exchange: Exchange, store: WaitingStore | None = None) -> WaitingRoom:
+    def _open_waiting_room(self, exchange: Exchange, store: MessageStore | None = None) -> WaitingRoom:
         if store is None:
             directory = self._waiting_directory(exchange)
-            store = WaitingStore(self._files, directory, self._settings, durable=exchange.is_durable)
+            store = MessageStore(self._files, directory, self._settings, durable=exchange.is_durable, moment=self._turn)
         room = exchange.waiting_room = WaitingRoom(
             self._where(exchange.name),
             self._turn,
@@ -567,7 +566,7 @@ class VHost(Compactable):
         for exchange in self._exchanges.values():
             directory = self._waiting_directory(exchange)
             if directory in present:
-                store = WaitingStore.recover(self._files, directory, self._settings, report)
+                store = MessageStore.recover(self._files, directory, self._settings, report, moment=self._turn)
                 if store is not None:
                     self._open_waiting_room(exchange, store)
 
@@ -619,7 +618,13 @@ class VHost(Compactable):
         priority_max = queue.terms.priority_max
         if priority_max is None:
             return MessageStore(
-                self._files, directory, self._settings, durable=durable, journal=journal, store=queue.number
+                self._files,
+                directory,
+                self._settings,
+                durable=durable,
+                journal=journal,
+                store=queue.number,
+                moment=self._turn,
             )
         return PriorityStore(
             self._files,
@@ -629,6 +634,7 @@ class VHost(Compactable):
             priority_max=priority_max,
             journal=journal,
             store=queue.number,
+            moment=self._turn,
         )
 
     def _recover_store(self, queue: Queue, report: RecoveryReport) -> QueueStore | None:
@@ -636,7 +642,13 @@ class VHost(Compactable):
         priority_max = queue.terms.priority_max
         if priority_max is None:
             return MessageStore.recover(
-                self._files, directory, self._settings, report, journal=self._journal, store=queue.number
+                self._files,
+                directory,
+                self._settings,
+                report,
+                journal=self._journal,
+                store=queue.number,
+                moment=self._turn,
             )
         return PriorityStore.recover(
             self._files,
@@ -646,6 +658,7 @@ class VHost(Compactable):
             priority_max=priority_max,
             journal=self._journal,
             store=queue.number,
+            moment=self._turn,
         )
 
     def _directory(self, queue: Queue) -> str:

@@ -20,7 +20,7 @@ from shards.model.schedule import Schedule
 from shards.model.turn import Turn
 from shards.store import record
 from shards.store.journal import Journal
-from shards.store.waiting_store import WaitingStore
+from shards.store.message_store import MessageStore
 
 Release = Callable[[record.Record, int], None]
 """Pass a message on that has waited long enough, at this time."""
@@ -46,13 +46,13 @@ class WaitingRoom(Compactable):
     )
     KIND = "delayed messages"
 
-    def __init__(self, name: str, turn: Turn, store: WaitingStore, release: Release, *, is_durable: bool) -> None:
+    def __init__(self, name: str, turn: Turn, store: MessageStore, release: Release, *, is_durable: bool) -> None:
         """`name` says in the log whose it is; what is in the store already waited before the last start."""
         self.name = name
         self.appointment = 0
         self.is_awake = False
         self._turn = turn
-        self._store: WaitingStore | None = store
+        self._store: MessageStore | None = store
         self._release = release
         self._awaits_disk = is_durable and turn.syncs
         self._settling: list[tuple[int, array[int]]] = []  # what was released, with the round its copies are part of
@@ -133,7 +133,7 @@ class WaitingRoom(Compactable):
             self._store.settle_many(positions)
             self._turn.wake(self)
 
-    def _seat_new(self, store: WaitingStore) -> None:
+    def _seat_new(self, store: MessageStore) -> None:
         """Note of everything in the store that was never looked at when it is due."""
         while (span := store.next_span()) is not None:
             at, count = span.start, 0
@@ -143,7 +143,7 @@ class WaitingRoom(Compactable):
                 count += 1
             store.advance(count, at)
 
-    def _release_due(self, store: WaitingStore, now: int) -> None:
+    def _release_due(self, store: MessageStore, now: int) -> None:
         released: array[int] = array("Q")
         left_bytes = RELEASED_BYTES_PER_TURN_MAX
         try:
@@ -179,7 +179,7 @@ class WaitingRoom(Compactable):
         if store is not None:
             store.close()
 
-    def _leave(self) -> WaitingStore | None:
+    def _leave(self) -> MessageStore | None:
         self._turn.agenda.clear(self)
         self._turn.forget(self)
         self._settling = []

@@ -25,14 +25,32 @@ import sys
 from array import array
 from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from mmap import mmap
 from struct import Struct
 from typing import ClassVar, Final, Self
 
-from ipc.limits import RUN_BYTES_MIN, SEGMENT_OFFSET_MAX, TAIL_BYTES_KEPT_MAX, TAIL_BYTES_MAX, WRITE_BACK_MS
+from ipc.limits import (
+    COLLECTIONS_PER_STEP,
+    RUN_BYTES_MIN,
+    SEGMENT_OFFSET_MAX,
+    TAIL_BYTES_KEPT_MAX,
+    TAIL_BYTES_MAX,
+    WRITE_BACK_MS,
+)
 from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
-from shards.compaction.compactable import SEGMENT_PAGES, Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
+from shards.compaction.compactable import (
+    LOOKED,
+    SEGMENT_PAGES,
+    Cold,
+    Compactable,
+    Failed,
+    Freed,
+    Offload,
+    ShrinkPolicy,
+    Step,
+)
 from shards.store.ack_log import Settled
 from shards.store.blocks import (
     FILE_HEADER_BYTES,
@@ -50,6 +68,7 @@ from shards.store.blocks import (
 from shards.store.columns import add_offsets, body_bytes, settled_front
 from shards.store.files import Files
 from shards.store.journal import Journal
+from shards.store.moment import STILL, Moment
 from shards.store.record import FLAGS_AT, PERSISTENT, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
 from shards.store.segment import ACKS_SUFFIX, MESSAGES_SUFFIX, Segment, recover_segment
@@ -91,6 +110,7 @@ class MessageStore(Compactable):
         "_durable",
         "_files",
         "_is_noted",
+        "_moment",
         "_must_note",
         "_noted",
         "_number",
@@ -136,10 +156,12 @@ class MessageStore(Compactable):
         priority: int = 0,
         journal: Journal | None = None,
         store: int = 0,
+        moment: Moment = STILL,
     ) -> None:
         """`priority`: the level of a priority queue this is; its positions are larger than those of lower levels.
 
-        `journal`: what makes it durable before it is written, and knows it by the number `store`.
+        `journal`: what makes it durable before it is written, and knows it by the number `store`. `moment`: when it is,
+        for what is read and written.
         """
         self.journal = journal
         self._store = store
@@ -148,6 +170,7 @@ class MessageStore(Compactable):
         self._told_early = False  # it may know of settled records behind that
         self._is_noted = False  # whether it has ever had anything that is to be kept
         self._files = files
+        self._moment = moment
         self._directory = directory
         self._segment_bytes_max = settings.segment_bytes_max
         self._durable = durable
@@ -184,6 +207,7 @@ class MessageStore(Compactable):
         priority: int | None = None,
         journal: Journal | None = None,
         store: int = 0,
+        moment: Moment = STILL,
     ) -> "Self | None":
         """What a directory holds, all of it ready, in order. None when that is nothing; then the directory is gone.
 
@@ -194,11 +218,22 @@ class MessageStore(Compactable):
         """
         names = [name for name in files.list(directory) if priority in (None, level_of(name))]
         numbers = sorted(_numbers(names, MESSAGES_SUFFIX))
-        recovering = cls(files, directory, settings, durable=True, priority=priority or 0, journal=journal, store=store)
+        recovering = cls(
+            files,
+            directory,
+            settings,
+            durable=True,
+            priority=priority or 0,
+            journal=journal,
+            store=store,
+            moment=moment,
+        )
         for number in numbers:
             recovered = recover_segment(files, directory, number, report, is_last=number == numbers[-1])
             if recovered is not None:
                 recovering._segments[number] = recovered.segment
+                # Not when it was verified, which was just now: that says nothing about who is going to need it.
+                recovered.segment.used_at = min(recovered.written_at, moment.now)
                 recovering.ready_count += recovered.segment.live
                 recovering.ready_bytes += recovered.body_bytes
                 for offset, count in recovered.returns.items():
@@ -422,7 +457,7 @@ class MessageStore(Compactable):
         return Span(buffer, index, index + _record_bytes(buffer, index)[0], base, redelivered=redelivered)
 
     def _map(self, segment: Segment) -> mmap:
-        segment.touched()
+        segment.used(self._moment.now)
         return self._files.map(segment.path, segment.capacity)
 
     def _enter(self, number: int) -> None:
@@ -898,7 +933,6 @@ class MessageStore(Compactable):
             header = file_header(SEGMENT_MAGIC, segment.number, segment.salt) + header
         self._written_behind(segment.path)
         files.write(segment.path, start, (header, *parts), sync=sync)
-        segment.written_at = _timestamp(parts[1], _TIMESTAMP_AT)[0] if len(parts[1]) >= RECORD_HEAD_BYTES else 0
 
     def _create_segment(self) -> Segment:
         self._files.make_directory(self._directory, sync=self._durable)
@@ -918,7 +952,7 @@ class MessageStore(Compactable):
             self._read_skip = skip
         segment.add_skip(base & OFFSET_MASK, skip)
         segment.live += live
-        segment.touched()
+        segment.used(self._moment.now)
         segment.size = aligned(start + payload_bytes)
         self._tail_base = self._number << 32 | segment.end + PLACED_HEADER_BYTES
         if self._tail_settled is not None:
@@ -1008,7 +1042,7 @@ class MessageStore(Compactable):
         )
 
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
-        """Collections; the file and map of an idle queue; from RELEASE on the pages of cold segments, oldest first."""
+        """Collections; the file and map of an idle queue; from RELEASE on the pages of cold segments are offered."""
         yield from super().shrink(level, policy)
         size = self._settled_active_bytes
         if not policy.is_dry:
@@ -1021,36 +1055,35 @@ class MessageStore(Compactable):
         if size:
             yield Freed("settled segment", size)
         if level >= Level.RELEASE:
-            yield from self._release_cold(policy)
+            yield from self._offer_cold(policy)
 
-    def _release_cold(self, policy: ShrinkPolicy) -> Iterator[Step]:
-        left = policy.release_bytes_max
-        for number in sorted(self._segments):
+    def _offer_cold(self, policy: ShrinkPolicy) -> Iterator[Step]:
+        for looked, number in enumerate(list(self._segments), 1):
             segment = self._segments.get(number)
-            if segment is None or not self._is_cold(segment, policy) or segment.size > left:
-                continue
-            # Only clean pages leave the page cache.
-            yield Offload(self._files.sync_batch(segment.path).run)
-            # Anything may have happened to it meanwhile.
-            if self._segments.get(number) is segment and self._is_cold(segment, policy):
-                try:
-                    self._release(segment, policy)
-                except OSError as fault:
-                    yield Failed(SEGMENT_PAGES, str(fault))
-                    continue
-                left -= segment.size
-                yield Freed(SEGMENT_PAGES, segment.size)
+            if segment is not None and self._is_cold(segment, policy):
+                yield Cold(segment.used_at, segment.size, partial(self._release, segment, policy))
+            elif looked % COLLECTIONS_PER_STEP == 0:
+                yield LOOKED
 
-    def _release(self, segment: Segment, policy: ShrinkPolicy) -> None:
+    def _release(self, segment: Segment, policy: ShrinkPolicy) -> Iterator[Step]:
+        # Since it was offered, and while it is synced, anything may have happened to it.
+        if not self._is_cold(segment, policy):
+            return
+        # Only clean pages leave the page cache.
+        yield Offload(self._files.sync_batch(segment.path).run)
+        if not self._is_cold(segment, policy):
+            return
         if not policy.is_dry:
             self._files.release(segment.path)
             segment.released(policy.now)
+        yield Freed(SEGMENT_PAGES, segment.size)
 
     def _is_cold(self, segment: Segment, policy: ShrinkPolicy) -> bool:
         return (
-            segment is not self._active
+            self._segments.get(segment.number) is segment
+            and segment is not self._active
             and segment.number != self._read >> 32
-            and segment.written_at <= policy.cold_before
+            and segment.used_at <= policy.cold_before
             and (segment.guard is None or segment.guard.may_release(policy.now))
         )
 

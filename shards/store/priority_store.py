@@ -14,6 +14,7 @@ from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.store.files import Files
 from shards.store.journal import Journal
 from shards.store.message_store import LEVEL_SHIFT, MessageStore, Span, level_of
+from shards.store.moment import STILL, Moment
 from shards.store.recovery import RecoveryReport
 
 _POSITION_SHIFT: Final = LEVEL_SHIFT + 32
@@ -27,6 +28,7 @@ class PriorityStore(Compactable):
         "_durable",
         "_files",
         "_levels",
+        "_moment",
         "_priority_max",
         "_read_from",
         "_settings",
@@ -47,11 +49,13 @@ class PriorityStore(Compactable):
         priority_max: int,
         journal: Journal | None = None,
         store: int = 0,
+        moment: Moment = STILL,
     ) -> None:
-        """`journal` and `store` as in `MessageStore`."""
+        """`journal`, `store` and `moment` as in `MessageStore`."""
         self.journal = journal
         self._store = store
         self._files = files
+        self._moment = moment
         self._directory = directory
         self._settings = settings
         self._durable = durable
@@ -71,14 +75,22 @@ class PriorityStore(Compactable):
         priority_max: int,
         journal: Journal | None = None,
         store: int = 0,
+        moment: Moment = STILL,
     ) -> "PriorityStore | None":
         """As `MessageStore.recover`."""
         recovering = cls(
-            files, directory, settings, durable=True, priority_max=priority_max, journal=journal, store=store
+            files,
+            directory,
+            settings,
+            durable=True,
+            priority_max=priority_max,
+            journal=journal,
+            store=store,
+            moment=moment,
         )
         for priority in sorted({level for name in files.list(directory) if (level := level_of(name)) is not None}):
             recovered = MessageStore.recover(
-                files, directory, settings, report, priority=priority, journal=journal, store=store
+                files, directory, settings, report, priority=priority, journal=journal, store=store, moment=moment
             )
             if recovered is not None:
                 recovering._levels[priority] = recovered
@@ -100,6 +112,7 @@ class PriorityStore(Compactable):
                 priority=priority,
                 journal=self.journal,
                 store=self._store,
+                moment=self._moment,
             )
         return store
 

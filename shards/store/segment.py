@@ -26,7 +26,7 @@ from shards.store.blocks import (
 )
 from shards.store.columns import body_bytes
 from shards.store.files import Files
-from shards.store.record import LENGTH, RECORD_HEAD_BYTES
+from shards.store.record import LENGTH, RECORD_HEAD, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
 from shards.store.thrash_guard import ThrashGuard
 
@@ -63,7 +63,7 @@ class Segment(Compactable):
         "size",
         "skips",
         "skips_from",
-        "written_at",
+        "used_at",
     )
     COLLECTIONS = ("deleted", "holes", "returned", "skips", "skips_from")
     KIND = "segment index"
@@ -77,7 +77,7 @@ class Segment(Compactable):
         self.skips_from: array[int] | None = None  # offsets from which on another skip holds
         self.skips: array[int] | None = None  # and the skips
         self.live = 0  # records in written blocks that are not settled
-        self.written_at = 0  # broker time of the last block's first record
+        self.used_at = 0  # broker time when it was read or written last
         self.settled: Settled | None = None  # not yet in the ack log
         self.acks = AckLog()
         self.deleted: array[int] | None = None  # extents (first, end) of records settled before the last start
@@ -88,10 +88,11 @@ class Segment(Compactable):
         self.is_damaged = False
         self.guard: ThrashGuard | None = None  # once its pages were given back
 
-    def touched(self) -> None:
+    def used(self, now: int) -> None:
         """Its pages are in memory again, or about to be."""
+        self.used_at = now
         if self.guard is not None:
-            self.guard.is_released = False
+            self.guard.came_back(now)
 
     def released(self, now: int) -> None:
         """Its pages were given back."""
@@ -180,6 +181,7 @@ class Recovered(NamedTuple):
 
     segment: Segment
     body_bytes: int  # of its live records
+    written_at: int  # what the last block's first record has for a timestamp
     returns: dict[int, int]  # how often some of them had come back, by their offsets
 
 
@@ -205,7 +207,7 @@ def recover_segment(
         segment.cut(files)
     if survey.returns:
         segment.returned = array("I", sorted(survey.returns))
-    return Recovered(segment, survey.body_bytes, survey.returns)
+    return Recovered(segment, survey.body_bytes, survey.written_at, survey.returns)
 
 
 class _Survey:
@@ -218,6 +220,7 @@ class _Survey:
         self._is_last = is_last
         self._extents = array("I")
         self.body_bytes = 0
+        self.written_at = 0
         self.returns: dict[int, int] = {}
 
     def run(self) -> None:
@@ -249,6 +252,8 @@ class _Survey:
             self._segment.live += block.entries
             self._segment.add_skip(block.start + block.skip, block.skip)
             self.body_bytes += body_bytes(buffer, block.start, block.end)
+            if block.end - block.start >= RECORD_HEAD_BYTES:
+                self.written_at = RECORD_HEAD.unpack_from(buffer, block.start)[-1]
             at = self._delete(block, buffer, acks.ranges, at)
             self._note_returns(block, buffer, acks)
         if acks is None:

@@ -4,6 +4,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -14,7 +15,9 @@ from msgspec import structs
 from ipc.messages.commands import Level
 from shards.compaction.cascade import cascade
 from shards.compaction.compactable import (
+    LOOKED,
     SEGMENT_PAGES,
+    Cold,
     Compactable,
     Failed,
     Freed,
@@ -59,19 +62,24 @@ class Nesting(Compactable):
         self.index = index
 
 
-class Paged(Compactable):
-    """Releases pages of ten segments, as many as the policy lets it."""
+class Paged(Owner):
+    """Offers files of 100 bytes, used at the given times; says which went."""
 
-    def __init__(self) -> None:
-        self.offered: list[int] = []
+    __slots__ = ("times", "went")
+
+    def __init__(self, *times: int, label: str = "") -> None:
+        super().__init__(label=label, held={})
+        self.times = times
+        self.went: list[int] = []
 
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
         yield from super().shrink(level, policy)
-        self.offered.append(policy.release_bytes_max)
-        released = 0
-        while released < min(1000, policy.release_bytes_max):
-            released += 100
-            yield Freed(SEGMENT_PAGES, 100)
+        for time in self.times:
+            yield Cold(time, 100, partial(self._release, time))
+
+    def _release(self, time: int) -> Iterator[Step]:
+        self.went.append(time)
+        yield Freed(SEGMENT_PAGES, 100)
 
 
 def run(root: Compactable, policy: ShrinkPolicy = POLICY, level: Level = Level.TRIM) -> list[tuple[str, Step]]:
@@ -317,14 +325,53 @@ def test_a_defect_is_not_mistaken_for_lack_of_memory() -> None:
 # pages ----------------------------------------------------------------------------------------------------------------
 
 
-def test_owners_share_one_budget_of_released_pages() -> None:
-    stores = [Paged(), Paged(), Paged()]
-    policy = structs.replace(POLICY, release_bytes_max=1500)
+def pages(steps: list[tuple[str, Step]]) -> list[tuple[str, int]]:
+    return [(label, step.size_bytes) for label, step in steps if isinstance(step, Freed) and step.kind == SEGMENT_PAGES]
 
-    steps = run(Owner(*stores), policy, Level.RELEASE)
 
-    assert [store.offered for store in stores] == [[1500], [500], [0]]
-    assert sum(step.size_bytes for _, step in steps if isinstance(step, Freed) and step.kind == SEGMENT_PAGES) == 1500
+def test_the_coldest_pages_of_all_owners_share_one_budget() -> None:
+    owners = [Paged(1, 4, 7), Paged(2, 5, 8), Paged(3, 6, 9)]
+
+    steps = run(Owner(*owners), structs.replace(POLICY, release_bytes_max=450), Level.RELEASE)
+
+    assert [owner.went for owner in owners] == [[1, 4], [2], [3]]
+    assert sum(size for _label, size in pages(steps)) == 400
+
+
+def test_pages_go_when_everybody_was_asked_and_count_for_whom_they_were_offered() -> None:
+    root = Owner(Owner(Paged(2), label="orders"), Owner(Paged(1), label="logs"), Owner())
+
+    steps = [(label, step) for label, step in run(root) if step != LOOKED]
+
+    assert pages(steps[-2:]) == [("logs", 100), ("orders", 100)]
+    assert pages(steps[:-2]) == []
+
+
+def test_pages_of_no_use_to_the_budget_are_passed_by_for_colder_ones_that_fit() -> None:
+    class Changed(Paged):
+        def _release(self, time: int) -> Iterator[Step]:
+            yield from ()
+
+    owner, changed = Paged(2, 3), Changed(1)
+
+    run(Owner(changed, owner), structs.replace(POLICY, release_bytes_max=150))
+
+    assert owner.went == [2]
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), OSError(5, "Input/output error")])
+def test_pages_that_cannot_be_given_back_fail_alone(fault: Exception) -> None:
+    class Failing(Paged):
+        def _release(self, time: int) -> Iterator[Step]:
+            yield LOOKED
+            raise fault
+
+    owner = Paged(2)
+
+    steps = run(Owner(Failing(1), owner))
+
+    assert [step.kind for _, step in steps if isinstance(step, Failed)] == [SEGMENT_PAGES]
+    assert owner.went == [2]
 
 
 def test_work_for_a_thread_is_handed_up_before_the_owner_goes_on() -> None:

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from ipc.messages.commands import Level
 from shards.compaction.cascade import cascade
-from shards.compaction.compactable import Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
+from shards.compaction.compactable import Cold, Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
 from tests.compaction.policies import POLICY, out_of_memory, policy_with_copy
 
 DRY = structs.replace(POLICY, is_dry=True)
@@ -42,6 +42,13 @@ class Blocking(Compactable):
     def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
         yield Offload(lambda: pytest.fail("a dry run must not block"))
         yield Freed("pages", 100)
+
+
+class Paged(Compactable):
+    """Has pages to give back, with work for a thread before."""
+
+    def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
+        yield Cold(1, 100, lambda: Blocking().shrink(level, policy))
 
 
 def drained(kind: type, left: int = 3, *, text: bool = False) -> Any:
@@ -98,8 +105,9 @@ def test_a_dry_run_changes_nothing_however_often_it_is_asked() -> None:
     assert len(root.remembered) == 500
 
 
-def test_a_dry_run_hands_no_blocking_work_up() -> None:
-    steps = [step for _label, step in cascade(Blocking(), Level.RELEASE, DRY)]
+@pytest.mark.parametrize("owner", [Blocking(), Paged()])
+def test_a_dry_run_hands_no_blocking_work_up(owner: Compactable) -> None:
+    steps = [step for _label, step in cascade(owner, Level.RELEASE, DRY)]
 
     assert Freed("pages", 100) in steps
     assert not any(isinstance(step, Offload) for step in steps)

@@ -683,10 +683,12 @@ def test_pages_of_what_waits_are_given_back_and_it_comes_all_the_same(tmp_path: 
     for number, body in enumerate(bodies):
         client.publish("later", "k", body, properties=delayed(50_000 + number, persistent=True))
 
+    world.advance(20_000)
+
     steps = [step for _label, step in cascade(room(world.vhost), Level.RELEASE, ShrinkPolicy.at(SETTINGS, world.now))]
 
     assert sum(step.size_bytes for step in steps if isinstance(step, Freed) and step.kind == SEGMENT_PAGES) > 200_000
-    world.advance(60_000)
+    world.advance(40_000)
     assert client.drain("q") == bodies
 
 

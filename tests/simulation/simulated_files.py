@@ -105,6 +105,7 @@ class SimulatedFiles:
         self.bytes_written = 0
         self.segment_writes = 0  # begun
         self.refusals = 0
+        self.released: list[str] = []  # whose pages were given back, in order
         self.sync_fault: OSError | None = None
         self._files: dict[str, SimulatedFile] = {}
         self._safe: dict[str, SimulatedFile] = {}
@@ -248,6 +249,7 @@ class SimulatedFiles:
 
     def release(self, path: str) -> None:
         self._found(path)
+        self.released.append(path)
 
     def forget(self, path: str) -> None:
         self._maps.pop(path, None)

@@ -1,6 +1,7 @@
 """A store gives back what it does not need: rebuilt collections, idle files, pages of segments nobody reads."""
 
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,19 @@ from msgspec import structs
 from ipc.limits import KIB, MIB
 from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
-from shards.compaction.compactable import SEGMENT_PAGES, Failed, Freed, Offload, ShrinkPolicy, Step
+from shards.compaction.cascade import cascade
+from shards.compaction.compactable import LOOKED, SEGMENT_PAGES, Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
 from shards.store.files import DiskFiles
 from shards.store.message_store import MessageStore
+from shards.store.recovery import RecoveryReport
 from tests.simulation.simulated_files import SimulatedFiles
 from tests.store.messages import record, take
 
 SETTINGS = StoreSettings(segment_bytes_max=64 * KIB)
 QUEUE = "/data/queues/1"
+OTHER = "/data/queues/2"
+SEGMENT_RECORDS = 12  # of 5,000 bytes
+SEGMENT_BYTES = 64 * KIB  # a little more than such a segment has
 COLD_BEFORE = 1000
 MINUTES = 600_000  # of broker time
 
@@ -27,11 +33,37 @@ def policy(release_bytes_max: int = 1 << 40, now: int = 2 * COLD_BEFORE) -> Shri
     )
 
 
-def shrunk(
-    store: MessageStore, level: Level, release_bytes_max: int = 1 << 40, now: int = 2 * COLD_BEFORE
-) -> list[Step]:
+def all_cold(time: "Time", release_bytes_max: int = 1 << 40) -> ShrinkPolicy:
+    return structs.replace(policy(release_bytes_max, time.now), cold_before=time.now)
+
+
+class Time:
+    """Goes on when told."""
+
+    def __init__(self, now: int = 1) -> None:
+        self.now = now
+
+
+class Stores(Compactable):
+    def __init__(self, *stores: MessageStore) -> None:
+        self.stores = stores
+
+    def children(self) -> tuple[MessageStore, ...]:
+        return self.stores
+
+
+def steps_of(root: Compactable, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
+    """Of a pass, but for mere looking."""
+    return (step for _label, step in cascade(root, level, policy) if step != LOOKED)
+
+
+def shrunk(root: Compactable, level: Level, release_bytes_max: int = 1 << 40, now: int = 2 * COLD_BEFORE) -> list[Step]:
+    return shrunk_by(root, policy(release_bytes_max, now), level)
+
+
+def shrunk_by(root: Compactable, policy: ShrinkPolicy, level: Level = Level.RELEASE) -> list[Step]:
     steps = []
-    for step in store.shrink(level, policy(release_bytes_max, now)):
+    for step in steps_of(root, level, policy):
         if isinstance(step, Offload):
             step.work()
         steps.append(step)
@@ -42,12 +74,17 @@ def released(steps: list[Step]) -> list[int]:
     return [step.size_bytes for step in steps if isinstance(step, Freed) and step.kind == SEGMENT_PAGES]
 
 
-def backlog(files: SimulatedFiles | DiskFiles, directory: str = QUEUE, timestamp: int = 1) -> MessageStore:
-    """Six segments, none read."""
-    store = MessageStore(files, directory, SETTINGS, durable=True)
+def backlog(
+    files: SimulatedFiles | DiskFiles, directory: str = QUEUE, time: Time | None = None, *, seconds: int = 0
+) -> MessageStore:
+    """Six segments, none read; so many seconds pass before each."""
+    time = time or Time()
+    store = MessageStore(files, directory, SETTINGS, durable=True, moment=time)
     for number in range(66):
-        store.append(record(b"%06d" % number + bytes(5000), timestamp=timestamp))
-    store.flush()
+        if number % 11 == 0:
+            time.now += 1000 * seconds
+        store.append(record(b"%06d" % number + bytes(5000), timestamp=time.now))
+        store.flush()
     assert store.segment_count == 6
     return store
 
@@ -97,7 +134,7 @@ def test_many_requeued_positions_leave_no_empty_room() -> None:
     assert [body for _, body in take(store)] == [taken[-1][1]]
 
 
-def test_cold_segments_are_released_oldest_first_but_never_the_ones_in_use() -> None:
+def test_cold_segments_are_released_but_never_the_ones_in_use() -> None:
     files = SimulatedFiles()
     store = backlog(files)
     take(store, 1)
@@ -112,7 +149,7 @@ def test_pages_are_clean_before_they_are_released() -> None:
     files = SimulatedFiles()
     store = backlog(files)
 
-    steps = store.shrink(Level.RELEASE, policy())
+    steps = steps_of(store, Level.RELEASE, policy())
 
     assert isinstance(next(steps), Offload)
 
@@ -133,12 +170,17 @@ def test_what_was_released_is_not_released_again_until_it_is_read() -> None:
 
 
 def test_what_was_read_back_within_a_minute_is_kept_for_a_while() -> None:
-    store = backlog(SimulatedFiles())
+    time = Time()
+    store = backlog(SimulatedFiles(), time=time)
     assert len(released(shrunk(store, Level.RELEASE, now=MINUTES))) == 4
+    time.now = MINUTES + 1_000
     take(store)
 
-    assert len(released(shrunk(store, Level.RELEASE, now=MINUTES + 2_000))) == 1  # read for the first time only now
-    assert len(released(shrunk(store, Level.RELEASE, now=MINUTES + 63_000))) == 4
+    assert len(released(shrunk_by(store, all_cold(time)))) == 1  # read for the first time only now
+    time.now += 59_000
+    assert released(shrunk_by(store, all_cold(time))) == []
+    time.now += 1_000
+    assert len(released(shrunk_by(store, all_cold(time)))) == 4
 
 
 def test_a_pass_keeps_to_its_budget() -> None:
@@ -149,15 +191,118 @@ def test_a_pass_keeps_to_its_budget() -> None:
 
 
 def test_segments_written_lately_stay() -> None:
-    store = backlog(SimulatedFiles(), timestamp=COLD_BEFORE + 1)
+    store = backlog(SimulatedFiles(), time=Time(COLD_BEFORE + 1))
 
     assert released(shrunk(store, Level.RELEASE)) == []
+
+
+def test_segments_read_lately_stay() -> None:
+    time = Time()
+    store = backlog(SimulatedFiles(), time=time)
+    first, *_ = take(store)
+    time.now = COLD_BEFORE + 1
+    store.read(first[0])
+
+    assert len(released(shrunk(store, Level.RELEASE))) == 4  # of five that nobody writes to
+
+
+def segments(directory: str, *numbers: int) -> list[str]:
+    return [f"{directory}/{number:010d}.messages" for number in numbers]
+
+
+def in_turn(files: SimulatedFiles, time: Time) -> tuple[MessageStore, MessageStore]:
+    """Two stores of three sealed segments each, written in turn; and what is written last."""
+    stores = (
+        MessageStore(files, QUEUE, SETTINGS, durable=True, moment=time),
+        MessageStore(files, OTHER, SETTINGS, durable=True, moment=time),
+    )
+    for _ in range(4):
+        for store in stores:
+            time.now += 1000
+            for _ in range(SEGMENT_RECORDS):
+                store.append(record(bytes(5000), timestamp=time.now))
+            store.flush()
+    return stores
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_the_coldest_segments_of_all_stores_go_first_whichever_store_comes_first(is_reversed: bool) -> None:
+    files, time = SimulatedFiles(), Time()
+    stores = in_turn(files, time)
+    take(stores[0], 1)
+    take(stores[1], 1)
+    owner = Stores(*(reversed(stores) if is_reversed else stores))
+    policy = all_cold(time, release_bytes_max=3 * SEGMENT_BYTES)
+    foretold = released([*steps_of(owner, Level.RELEASE, structs.replace(policy, is_dry=True))])
+    assert files.released == []
+
+    steps = shrunk_by(owner, policy)
+
+    assert files.released == [*segments(QUEUE, 2), *segments(OTHER, 2), *segments(QUEUE, 3)]
+    assert released(steps) == foretold
+
+
+def test_what_was_read_is_warmer_than_what_was_written_before() -> None:
+    files, time = SimulatedFiles(), Time()
+    stores = in_turn(files, time)
+    time.now += 1000
+    (first, _), *_rest = take(stores[0])
+    time.now += 1000
+    stores[0].read(first)
+
+    shrunk_by(Stores(*stores), all_cold(time))
+
+    assert files.released == [*segments(OTHER, 2, 3), *segments(QUEUE, 2, 3), *segments(QUEUE, 1)]
+
+
+def test_what_is_read_while_the_pass_is_under_way_stays_and_all_others_go() -> None:
+    files, time = SimulatedFiles(), Time()
+    store, other = in_turn(files, time)
+    (first, _), *_rest = take(store)
+    take(other)
+    steps = steps_of(Stores(store, other), Level.RELEASE, all_cold(time))
+    offload = next(steps)  # of the coldest, which is synced now
+    assert isinstance(offload, Offload)
+
+    time.now += 1000
+    store.read(first)
+    offload.work()
+    assert list(steps)
+
+    assert files.released == [*segments(QUEUE, 2, 3), *segments(OTHER, 1, 2, 3)]
+
+
+def test_a_restart_leaves_the_order_in_which_segments_were_written() -> None:
+    files, time = SimulatedFiles(), Time()
+    for store in in_turn(files, time):
+        store.close()
+    recovered = [
+        MessageStore.recover(files, directory, SETTINGS, RecoveryReport(), moment=time) for directory in (OTHER, QUEUE)
+    ]
+
+    shrunk_by(Stores(*(store for store in recovered if store is not None)), all_cold(time))
+
+    assert files.released == [
+        f"{directory}/{number:010d}.messages" for number in (2, 3, 4) for directory in (QUEUE, OTHER)
+    ]
+
+
+def test_a_time_ahead_that_a_file_tells_does_not_keep_its_pages() -> None:
+    files, time = SimulatedFiles(), Time()
+    for store in in_turn(files, Time(1 << 40)):
+        store.close()
+    recovered = MessageStore.recover(files, QUEUE, SETTINGS, RecoveryReport(), moment=time)
+    assert recovered is not None
+
+    shrunk_by(recovered, all_cold(time))
+
+    assert files.released == segments(QUEUE, 2, 3, 4)
 
 
 def test_a_segment_that_goes_while_it_is_synced_is_passed_by() -> None:
     files = SimulatedFiles()
     store = backlog(files)
-    steps = store.shrink(Level.RELEASE, policy())
+    steps = steps_of(store, Level.RELEASE, policy())
     offload = next(steps)
     assert isinstance(offload, Offload)
 
@@ -170,7 +315,7 @@ def test_a_segment_that_goes_while_it_is_synced_is_passed_by() -> None:
 
 def test_a_store_deleted_in_the_middle_of_a_pass_is_no_error() -> None:
     store = backlog(SimulatedFiles())
-    steps = store.shrink(Level.RELEASE, policy())
+    steps = steps_of(store, Level.RELEASE, policy())
     next(steps)
 
     store.delete()
@@ -229,8 +374,8 @@ def test_a_dry_run_foretells_what_a_store_gives_back_and_touches_no_file(tmp_pat
     store = backlog(files, str(tmp_path / "q"))
     dry = structs.replace(policy(), is_dry=True)
 
-    foretold = released([step for step in store.shrink(Level.RELEASE, dry) if not isinstance(step, Offload)])
-    again = released([step for step in store.shrink(Level.RELEASE, dry) if not isinstance(step, Offload)])
+    foretold = released([*steps_of(store, Level.RELEASE, dry)])
+    again = released([*steps_of(store, Level.RELEASE, dry)])
 
     assert foretold
     assert again == foretold
@@ -246,7 +391,7 @@ def test_a_dry_run_leaves_a_settled_segment_where_it_is() -> None:
     store.flush()
     names = files.names()
 
-    steps = list(store.shrink(Level.TRIM, structs.replace(policy(), is_dry=True)))
+    steps = list(steps_of(store, Level.TRIM, structs.replace(policy(), is_dry=True)))
 
     assert files.names() == names
     assert steps == shrunk(store, Level.TRIM)

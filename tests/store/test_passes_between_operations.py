@@ -10,6 +10,7 @@ import pytest
 from ipc.limits import KIB
 from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
+from shards.compaction.cascade import cascade
 from shards.compaction.compactable import Offload, ShrinkPolicy, Step
 from shards.store.files import DiskFiles
 from shards.store.message_store import MessageStore
@@ -45,7 +46,7 @@ class Passes:
             policy = ShrinkPolicy(
                 ratio=1.0, floor_bytes=0, release_bytes_max=1 << 40, cold_before=self._now, now=self._now
             )
-            self._steps = self._store.shrink(self._dice.choice(list(Level)), policy)
+            self._steps = (step for _, step in cascade(self._store, self._dice.choice(list(Level)), policy))
         elif isinstance(step, Offload):
             self.offloads += 1
             self._owed = step

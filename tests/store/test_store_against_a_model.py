@@ -8,6 +8,7 @@ import pytest
 from ipc.limits import KIB
 from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
+from shards.compaction.cascade import cascade
 from shards.compaction.compactable import Offload, ShrinkPolicy
 from shards.store.message_store import MessageStore
 from shards.store.recovery import RecoveryReport
@@ -103,7 +104,7 @@ class World:
         self.files.accept_everything()
 
     def compact(self) -> None:
-        for step in self.store.shrink(self.random.choice(list(Level)), POLICY):
+        for _, step in cascade(self.store, self.random.choice(list(Level)), POLICY):
             if isinstance(step, Offload):
                 step.work()
                 if self.random.random() < 0.3:
