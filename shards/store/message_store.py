@@ -1066,16 +1066,16 @@ class MessageStore(Compactable):
                 yield LOOKED
 
     def _release(self, segment: Segment, policy: ShrinkPolicy) -> Iterator[Step]:
-        # Since it was offered, and while it is synced, anything may have happened to it.
-        if not self._is_cold(segment, policy):
-            return
-        # Only clean pages leave the page cache.
-        yield Offload(self._files.sync_batch(segment.path).run)
+        # Since it was offered anything may have happened to it.
         if not self._is_cold(segment, policy):
             return
         if not policy.is_dry:
-            self._files.release(segment.path)
+            work = self._files.release(segment.path)
+            # Who reads it while the thread is at it will have it come back.
             segment.released(policy.now)
+            yield Offload(work)
+            if self._segments.get(segment.number) is not segment or not segment.is_released:
+                return
         yield Freed(SEGMENT_PAGES, segment.size)
 
     def _is_cold(self, segment: Segment, policy: ShrinkPolicy) -> bool:

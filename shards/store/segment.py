@@ -101,6 +101,11 @@ class Segment(Compactable):
         self.guard.released(now)
 
     @property
+    def is_released(self) -> bool:
+        """Whether its pages were given back and nobody has used them since."""
+        return self.guard is not None and self.guard.is_released
+
+    @property
     def remembers(self) -> bool:
         """Whether it holds more than a few numbers."""
         return bool(self.deleted or self.holes or self.returned or self.skips or self.settled)

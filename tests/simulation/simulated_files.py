@@ -247,9 +247,9 @@ class SimulatedFiles:
             self._maps[path] = mapped
         return mapped
 
-    def release(self, path: str) -> None:
-        self._found(path)
+    def release(self, path: str) -> Callable[[], None]:
         self.released.append(path)
+        return self._batch((path,), ()).run
 
     def forget(self, path: str) -> None:
         self._maps.pop(path, None)

@@ -106,11 +106,19 @@ def test_more_files_than_may_be_open_can_be_used(files: Files, directory: str) -
 def test_released_pages_come_back_with_their_content(files: Files, directory: str) -> None:
     files.write(f"{directory}/a", 0, [b"x" * 100_000], sync=True)
     mapped = files.map(f"{directory}/a", 100_000)
-    files.sync_batch(f"{directory}/a").run()
 
-    files.release(f"{directory}/a")
+    files.release(f"{directory}/a")()
 
     assert mapped[:] == b"x" * 100_000
+
+
+def test_a_file_unlinked_before_its_pages_are_dropped_is_no_error(files: Files, directory: str) -> None:
+    files.write(f"{directory}/a", 0, [b"x"], sync=True)
+    drop = files.release(f"{directory}/a")
+
+    files.unlink(f"{directory}/a")
+
+    drop()
 
 
 def test_a_forgotten_file_opens_again(files: Files, directory: str) -> None:
@@ -171,7 +179,7 @@ def test_a_removed_tree_is_gone(files: Files, directory: str) -> None:
 
 
 def test_a_missing_file_is_an_error_where_it_must_exist(files: Files, directory: str) -> None:
-    for use in (files.size, files.release, lambda path: files.map(path, 1), lambda path: files.read(path, 0, 1)):
+    for use in (files.size, lambda path: files.map(path, 1), lambda path: files.read(path, 0, 1)):
         with pytest.raises(OSError) as refused:
             use(f"{directory}/missing")
         assert refused.value.errno == errno.ENOENT
