@@ -17,6 +17,7 @@ from bench import process_tree
 from bench.wire import await_vhost
 
 ROOT: Final = Path(__file__).parents[1]
+DATA_PREFIX: Final = "ebbmq-bench-"
 VHOST_SECONDS_MAX: Final = 10.0  # between adding one and being let in
 COMMAND: Final = (sys.executable, "-m", "runtime.cli.main")
 
@@ -79,35 +80,51 @@ def fresh_broker(
 
     `within` gives the command to run for a command: one that becomes it after it has gone where the broker is to be.
     """
-    with tempfile.TemporaryDirectory(prefix="ebbmq-bench-", dir=data_on) as home:
-        log = Path(home) / _LOG
-        data = Path(home) / "data"
-        command = [*COMMAND, "serve", "--shards", str(shards), "--amqp-port", "0"]
-        with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                within([*command, "--data-dir", str(data), "--bind", "127.0.0.1", *arguments]),
-                cwd=ROOT,
-                env=environment(extra),
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-            )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        ready = _READY.search(line)
-        if ready is None:
-            process.kill()
-            process.wait()
-            raise SystemExit(f"the broker did not start: {line}{log.read_text()}")
-        broker = _identify(process.pid, data, ready)
+    with (
+        tempfile.TemporaryDirectory(prefix=DATA_PREFIX, dir=data_on) as home,
+        started_broker(Path(home), shards=shards, arguments=arguments, extra=extra, within=within) as broker,
+    ):
+        yield broker
+
+
+@contextmanager
+def started_broker(
+    home: Path,
+    *,
+    shards: int = 1,
+    arguments: Sequence[str] = (),
+    extra: Mapping[str, str] | None = None,
+    within: Callable[[Sequence[str]], Sequence[str]] = list,
+) -> Iterator[FreshBroker]:
+    """The same with data that stays, below `home`: there may be some already."""
+    log = home / _LOG
+    data = home / "data"
+    command = [*COMMAND, "serve", "--shards", str(shards), "--amqp-port", "0"]
+    with log.open("ab") as stderr:
+        process = subprocess.Popen(
+            within([*command, "--data-dir", str(data), "--bind", "127.0.0.1", *arguments]),
+            cwd=ROOT,
+            env=environment(extra),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    ready = _READY.search(line)
+    if ready is None:
+        process.kill()
+        process.wait()
+        raise SystemExit(f"the broker did not start: {line}{log.read_text()}")
+    broker = _identify(process.pid, data, ready)
+    try:
+        yield broker
+    finally:
+        process.send_signal(signal.SIGTERM)
         try:
-            yield broker
+            process.wait(60)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            finally:
-                process_tree.end(broker.processes)
+            process_tree.end(broker.processes)
 
 
 def _identify(pid: int, data: Path, ready: "re.Match[str]") -> FreshBroker:
