@@ -35,6 +35,14 @@ class Shortage(Enum):
     WRITES = "the file system refused to write"
 
 
+class Leaving(NamedTuple):
+    """Messages of which there are copies elsewhere: they go once those are written."""
+
+    queue: "Deliverable"
+    positions: "array[int]"
+    journal: Journal | None  # that has been told so
+
+
 class Deliverable(Protocol):
     """A queue as the turn sees it."""
 
@@ -94,7 +102,7 @@ class Turn(Compactable):
 
     __slots__ = (
         "_buried",
-        "_buried_noted",
+        "_leaving",
         "_waiting",
         "agenda",
         "awake",
@@ -138,7 +146,7 @@ class Turn(Compactable):
         self.delivered = 0  # the same of messages handed to consumers
         self._waiting: dict[Awaiting, None] = {}
         self._buried: list[tuple[Deliverable, array[int]]] = []  # originals of copies that are not written yet
-        self._buried_noted = 0  # how many of those the journals have been told of
+        self._leaving: list[Leaving] = []  # those the journals have been told of
 
     def children(self) -> Iterable[Compactable]:
         return (self.agenda,)
@@ -193,13 +201,12 @@ class Turn(Compactable):
         if self._buried:
             # Copies that were made while queues were looked at: they are to be written before their originals go.
             self.unflushed.update(dict.fromkeys(self.awake))
-        refusals = [*self._write_journals(), *self._flush(), *self._write_back()]
+        refusals = self._write_journals()
+        self._settle_leaving(lambda journal: journal is not None and not journal.is_dirty)
+        refusals += [*self._flush(), *self._write_back()]
         if refusals:
             raise refusals[0]
-        buried, self._buried = self._buried, []
-        self._buried_noted = 0
-        for queue, positions in buried:
-            queue.settle_left(positions)
+        self._settle_leaving(lambda journal: journal is None)
         confirming, self.confirming = self.confirming, []
         for publisher in confirming:
             publisher.written(self)
@@ -209,11 +216,24 @@ class Turn(Compactable):
 
         Their stores hear of it once that is written. Till then no file says so, and none that has them goes.
         """
-        for queue, positions in self._buried[self._buried_noted :]:
+        buried, self._buried = self._buried, []
+        for queue, positions in buried:
             journal = queue.note_leaving(positions)
             if journal is not None:
                 self.journals[journal] = None
-        self._buried_noted = len(self._buried)
+            self._leaving.append(Leaving(queue, positions, journal))
+
+    def _settle_leaving(self, is_written: Callable[[Journal | None], bool]) -> None:
+        """These are done with. Their queues are flushed with what this turn has written: a file of the journal may be
+        used again as soon as no queue says that it needs it, and what stands there only would come back.
+        """
+        written = [leaving for leaving in self._leaving if is_written(leaving.journal)]
+        if not written:
+            return
+        self._leaving = [leaving for leaving in self._leaving if not is_written(leaving.journal)]
+        for queue, positions, _ in written:
+            queue.settle_left(positions)
+            self.unflushed[queue] = None
 
     def _deliver(self, now: int) -> None:
         awake, self.awake = self.awake, []

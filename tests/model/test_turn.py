@@ -14,6 +14,7 @@ from shards.model.turn import Turn
 from tests.model.making import Eater, append, declare, take_all
 from tests.protocols.conversation import Client, World, content
 from tests.simulation.simulated_files import SimulatedFiles
+from tests.simulation.small_limits import TAIL_BYTES_KEPT_MAX, small_limits
 
 
 class Publisher:
@@ -332,6 +333,33 @@ def test_a_dead_letter_is_written_before_its_original_goes(tmp_path: Path) -> No
 
     found = [after.vhost.queue(name).ready_count for name in ("jobs", "graves")]
     assert sum(found) == 1
+
+
+@pytest.mark.parametrize("refused", range(4))
+def test_an_original_stays_gone_when_the_file_that_says_so_is_used_again(tmp_path: Path, refused: int) -> None:
+    """Whichever write of that turn was refused: the copy may be purged before anything else is written."""
+    files = SimulatedFiles()
+    with small_limits():
+        world = World(tmp_path, files=files)
+        client = world.client().open()
+        client.declare("graves", durable=True)
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "graves"}
+        client.declare("jobs", durable=True, arguments=arguments)
+        client.publish("", "jobs", b"." * TAIL_BYTES_KEPT_MAX, persistent=True)
+        assert client.get("jobs", acks=True) is not None
+
+        files.refuse(refused)
+        client.nack(1, requeue=False)
+        assert world.turn.is_storage_blocked
+        client.ask(commands.Queue.Purge(queue="graves"))
+        files.fill_up()
+        world.retry_storage()
+        world.checkpoint()
+        files.accept_everything()
+        world.retry_storage()
+        after = World(tmp_path, files=files.restart())
+
+    assert [after.vhost.queue(name).ready_count for name in ("jobs", "graves")] == [0, 0]
 
 
 def test_nothing_of_a_deleted_queue_comes_back_in_one_with_its_number(tmp_path: Path) -> None:

@@ -550,7 +550,7 @@ class Run:
             turn.awake,
             turn.confirming,
         ]
-        if any(left) or turn._buried:
+        if any(left) or turn._buried or turn._leaving:
             raise Violation(f"left in the turn: {left}")
         self.shard.end_in_order()
         # What a power failure has torn looks like damage, where it was promised to nobody and so is in no journal.
