@@ -101,7 +101,8 @@ class Publication:
         elif queues:
             whole = record.encode(now, self._flags, facts.priority, self.address, self.header, self.body)
             for queue in queues:
-                queue.append(whole, expires=facts.expires)
+                append = queue.append_part if self.is_atomic else queue.append
+                append(whole, expires=facts.expires)
         for queue in queues:
             if queue.deduplication is not None:
                 queue.deduplication.remember(self.fields, now)

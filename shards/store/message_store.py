@@ -110,6 +110,7 @@ class MessageStore(Compactable):
         "_durable",
         "_files",
         "_is_noted",
+        "_is_part",
         "_moment",
         "_must_note",
         "_noted",
@@ -168,6 +169,7 @@ class MessageStore(Compactable):
         self._noted = 0  # how much of the tail the journal has
         self._must_note = False  # something persistent came behind that
         self._told_early = False  # it may know of settled records behind that
+        self._is_part = False  # some of the tail is part of what is to be noted as a whole
         self._is_noted = False  # whether it has ever had anything that is to be kept
         self._files = files
         self._moment = moment
@@ -312,6 +314,12 @@ class MessageStore(Compactable):
         self.ready_bytes += _body_bytes(record)
         return self._tail_base + index
 
+    def append_part(self, record: bytes) -> int:
+        """The same for a record that is there after an end with all that is noted with it, or not at all."""
+        position = self.append(record)
+        self._is_part = self.journal is not None
+        return position
+
     def open_run(self) -> bytearray:
         """The unwritten tail, for a run of records to be appended to; `run_bytes_max` says how far it may grow.
 
@@ -342,8 +350,13 @@ class MessageStore(Compactable):
     def append_large(self, parts: Sequence[Buffer], total_bytes: int) -> int:
         """Take a record in pieces, its head in the first, and write it at once, without a copy; its position.
 
-        When the disk refuses, the record is copied into the tail and the next flush tells.
+        When the disk refuses, the record is copied into the tail and the next flush tells. It is copied, too, where
+        it would have the tail written before all of a whole is noted that the tail has part of.
         """
+        if self._is_part:
+            room = SEGMENT_OFFSET_MAX - (self._tail_base & OFFSET_MASK)
+            self._tail_bytes_max = max(self._tail_bytes_max, min(room, len(self._tail) + total_bytes))
+            return self.append(b"".join(parts))
         try:
             if self._tail_count:
                 self._write_tail()
@@ -751,6 +764,7 @@ class MessageStore(Compactable):
         journal = self.journal
         if journal is None:
             return None
+        self._is_part = False
         if self._must_note:
             with memoryview(self._tail) as tail:
                 journal.note_appended(self._store, self._tail_base + self._noted, tail[self._noted :])

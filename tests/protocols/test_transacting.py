@@ -8,7 +8,7 @@ from pamqp import commands
 from ipc.limits import LARGE_BODY_BYTES, UNCOMMITTED_BYTES_MAX
 from ipc.wire.amqp import methods
 from tests.protocols.conversation import Client, Content, World, content
-from tests.simulation.simulated_files import SimulatedFiles
+from tests.simulation.simulated_files import SimulatedFiles, Stopped
 
 MIB = 1024 * 1024
 
@@ -434,6 +434,37 @@ def test_a_transaction_is_selected_once_or_more_often(client: Client, other: Cli
 
     commit(client)
     assert other.drain("jobs") == [b"dig"]
+
+
+def test_an_end_in_its_turn_leaves_all_of_a_transaction_or_nothing(tmp_path: Path) -> None:
+    """Also where a large body, which is written at once, comes behind a part of it."""
+    found = set()
+    for call in range(20):
+        files = SimulatedFiles()
+        directory = tmp_path / str(call)
+        directory.mkdir()
+        world = World(directory, files=files)
+        client, other = world.client().open(), world.client().open()
+        for queue in ("jobs", "books"):
+            client.declare(queue, durable=True)
+        client.ask(commands.Tx.Select())
+        for queue in ("jobs", "books"):
+            client.publish("", queue, b"part", persistent=True)
+        files.stop(call)
+        try:
+            for speaker, said in (
+                (client, methods.frame(1, commands.Tx.Commit())),
+                (other, content("", "jobs", b"." * LARGE_BODY_BYTES)),
+            ):
+                with memoryview(said) as view:
+                    speaker.connection.receive(view, world.now)
+            world.finish_turn()
+        except Stopped:
+            pass
+        after = World(directory, files=files.restart()).client().open()
+        found.add(tuple(b"part" in after.drain(queue) for queue in ("jobs", "books")))
+
+    assert found == {(False, False), (True, True)}
 
 
 @pytest.mark.parametrize("method", [commands.Tx.Commit(), commands.Tx.Rollback()], ids=lambda method: str(method.name))

@@ -134,6 +134,11 @@ class Queue(Bindable):
         self.open_run(message[record.PRIORITY_AT]).append(message)
         self.appended(expires=expires)
 
+    def append_part(self, message: bytes, *, expires: bool = False) -> None:
+        """The same for part of what happens as a whole, or not at all."""
+        self.open_run(message[record.PRIORITY_AT]).append_part(message)
+        self.appended(expires=expires)
+
     def open_run(self, priority: int) -> MessageStore:
         """The store, for a run of messages of one priority; followed by `appended`."""
         store = self.store
