@@ -85,6 +85,7 @@ HASH_RING_POINTS_PER_WEIGHT: Final = 32  # 8 bytes each; shares of bindings of w
 DELAY_MS_MAX: Final = 2**32 - 1  # 49 days, as in RabbitMQ's plugin; what asks for more does not wait there either
 RELEASED_PER_TURN_MAX: Final = 256  # before queues and clients have their turn: 5 ms
 RELEASED_BYTES_PER_TURN_MAX: Final = 8 * MIB  # the same, where they are large; one at least
+UNREADABLE_RETRY_MS: Final = 1000  # until a queue that could not be read is looked at again
 RELEASE_RETRY_MS: Final = 1000  # while the disk refuses writes, or one of them cannot be read
 
 # between processes ----------------------------------------------------------------------------------------------------

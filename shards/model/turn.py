@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
+from ipc.limits import UNREADABLE_RETRY_MS
 from shards.compaction.compactable import Compactable
 from shards.model.agenda import Agenda
 from shards.store.journal import Journal
@@ -43,7 +44,16 @@ class Leaving(NamedTuple):
     journal: Journal | None  # that has been told so
 
 
-class Deliverable(Protocol):
+class Expiring(Protocol):
+    """What is over at some time, or has something in it that is."""
+
+    appointment: int
+
+    def look_again(self, now: int) -> None:
+        """Its time has come."""
+
+
+class Deliverable(Expiring, Protocol):
     """A queue as the turn sees it."""
 
     name: str
@@ -63,15 +73,6 @@ class Deliverable(Protocol):
 
     def settle_left(self, positions: "array[int]") -> None:
         """Copies of these messages were written, with what `note_leaving` has noted of them: they are done with."""
-
-
-class Expiring(Protocol):
-    """What is over at some time, or has something in it that is."""
-
-    appointment: int
-
-    def look_again(self, now: int) -> None:
-        """Its time has come."""
 
 
 class Awaiting(Protocol):
@@ -245,6 +246,7 @@ class Turn(Compactable):
             except OSError as fault:
                 # One queue that cannot be read is no reason to keep the others waiting.
                 self.unreadable.append((queue, fault))
+                self.agenda.set(queue, now + UNREADABLE_RETRY_MS)
                 continue
             if has_more:
                 self.wake(queue)

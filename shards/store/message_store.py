@@ -78,7 +78,8 @@ LEVEL_SHIFT: Final = 24  # of segment numbers: those of a priority queue's level
 FIRST_TAIL_OFFSET: Final = FILE_HEADER_BYTES + PLACED_HEADER_BYTES
 _SEGMENT_BYTES: Final = 560  # of a segment's object, paths and ack log (measured)
 
-_record_bytes = Struct("<I").unpack_from
+_record_length = Struct("<I")
+_record_bytes = _record_length.unpack_from
 _lengths = Struct("<IIH").unpack_from  # record, header, address
 _timestamp = Struct("<Q").unpack_from
 _TIMESTAMP_AT: Final = 12
@@ -464,10 +465,19 @@ class MessageStore(Compactable):
             base = tail_base
         else:
             segment = self._segments[position >> 32]
-            buffer = self._map(segment)
             base = (position & ~OFFSET_MASK) + segment.skip_at(position & OFFSET_MASK)
+            try:
+                buffer = self._map(segment)
+            except OSError:
+                # Whoever goes gives back what it held, and nothing asks for that again: then without a map.
+                buffer, base = self._copied(segment, position - base), position
         index = position - base
         return Span(buffer, index, index + _record_bytes(buffer, index)[0], base, redelivered=redelivered)
+
+    def _copied(self, segment: Segment, at: int) -> bytearray:
+        """The record that begins at this offset in the file; raises OSError."""
+        (record_bytes,) = _record_bytes(self._files.read(segment.path, at, _record_length.size))
+        return bytearray(self._files.read(segment.path, at, record_bytes))
 
     def _map(self, segment: Segment) -> mmap:
         segment.used(self._moment.now)

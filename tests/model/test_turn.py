@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from pamqp import commands
 
-from ipc.limits import LARGE_BODY_BYTES
+from ipc.limits import LARGE_BODY_BYTES, UNREADABLE_RETRY_MS
 from shards.model.queues.queue import Queue
 from shards.model.turn import Turn
 from tests.model.making import Eater, append, declare, take_all
 from tests.protocols.conversation import Client, World, content
 from tests.simulation.simulated_files import SimulatedFiles
-from tests.simulation.small_limits import TAIL_BYTES_KEPT_MAX, small_limits
+from tests.simulation.small_limits import STORE, TAIL_BYTES_KEPT_MAX, small_limits
 
 
 class Publisher:
@@ -309,6 +309,49 @@ def test_a_queue_that_cannot_be_read_keeps_no_other_waiting(tmp_path: Path) -> N
 
     assert sound.bodies == [b"dig"]
     assert [queue for queue, _fault in world.turn.unreadable] == [broken.queue]
+
+
+def test_a_queue_that_could_not_be_read_is_looked_at_again(tmp_path: Path) -> None:
+    files = UnreadableFiles()
+    world = World(tmp_path, files=files)
+    client = world.client().open()
+    client.declare("jobs", durable=True)
+    client.publish("", "jobs", b"dig", persistent=True)
+    queue = world.vhost.queue("jobs")
+    assert queue.store is not None
+    queue.store.flush()
+    files.unreadable = f"/queues/{queue.number}/"
+    client.consume("jobs")
+    heard_first = client.bodies()
+
+    files.unreadable = ""
+    world.advance(UNREADABLE_RETRY_MS)
+
+    assert heard_first == []
+    assert client.bodies() == [b"dig"]
+
+
+def test_what_was_handed_out_is_sent_when_the_rest_cannot_be_read(tmp_path: Path) -> None:
+    files = UnreadableFiles()
+    with small_limits():
+        world = World(tmp_path, files=files, store=STORE)
+        client = world.client().open()
+        client.declare("jobs", durable=True)
+        client.consume("jobs")
+        queue = world.vhost.queue("jobs")
+        queue.pause()
+        for body in (b"read", b"unread"):
+            client.publish("", "jobs", body.ljust(STORE.segment_bytes_max // 2), persistent=True)
+            assert queue.store is not None
+            queue.store.flush()
+        files.unreadable = "0000000002.messages"
+
+        queue.resume()
+        world.turn.finish(world.now)
+
+    assert [queue for queue, _fault in world.turn.unreadable] == [queue]
+    assert client.connection in world.turn.unsent
+    assert [body.strip() for body in client.bodies()] == [b"read"]
 
 
 def test_a_dead_letter_is_written_before_its_original_goes(tmp_path: Path) -> None:

@@ -177,6 +177,26 @@ def test_many_requeued_messages_come_back_in_order(store: MessageStore) -> None:
     assert take(store) == taken[100:300] + taken[700:]
 
 
+def test_what_is_held_can_be_read_and_given_back_without_memory_for_a_map(
+    store: MessageStore, files: SimulatedFiles
+) -> None:
+    """Nobody asks a client who has gone for it again."""
+    fill(store, 3)
+    store.flush()
+    held = take(store)
+    files.forget(MESSAGES_1)
+    files.refuse_map(0)
+
+    bodies_held = [body_at(store, position) for position, _ in held[:1]]
+    files.refuse_map(0)
+    for position, _ in held:
+        store.requeue(position)
+
+    assert bodies_held == [b"000000"]
+    assert store.unacknowledged_count == 0
+    assert take(store) == held
+
+
 def test_a_requeued_message_is_alone_in_its_span(store: MessageStore) -> None:
     fill(store, 3)
     for position, _ in take(store):

@@ -58,25 +58,27 @@ class ChannelConsumer(Consumer):
         outbox = connection.outbox
         ledger = self._channel.ledger
         taken = 0
-        while taken < count and store is not None and (room_bytes := outbox.room_bytes) > 0:
-            span = store.next_span()
-            if span is None:
-                break
-            returns = store.returns(span.base + span.start) if span.redelivered else 0
-            if returns:
-                taken += self._take_single(store, span, returns)
-                continue
-            positions: array[int] = array("Q")
-            end = self._framing.run(span, outbox.buffer, ledger.tag_next, count - taken, room_bytes, positions)
-            if not positions:
-                taken += self._take_single(store, span)
-                break
-            store.advance(len(positions), end)
-            taken += len(positions)
-            self._account(positions)
-        if taken:
-            connection.turn.delivered += taken
-            connection.touched()
+        try:
+            while taken < count and store is not None and (room_bytes := outbox.room_bytes) > 0:
+                span = store.next_span()
+                if span is None:
+                    break
+                returns = store.returns(span.base + span.start) if span.redelivered else 0
+                if returns:
+                    taken += self._take_single(store, span, returns)
+                    continue
+                positions: array[int] = array("Q")
+                end = self._framing.run(span, outbox.buffer, ledger.tag_next, count - taken, room_bytes, positions)
+                if not positions:
+                    taken += self._take_single(store, span)
+                    break
+                store.advance(len(positions), end)
+                taken += len(positions)
+                self._account(positions)
+        finally:  # when what follows cannot be read, too
+            if taken:
+                connection.turn.delivered += taken
+                connection.touched()
         return taken
 
     def _account(self, positions: "array[int]") -> None:
