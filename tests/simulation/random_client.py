@@ -7,6 +7,7 @@ from pamqp import commands
 
 from shards.model.vhost import VHost
 from tests.protocols.conversation import Content
+from tests.simulation.exercised import Exercised
 from tests.simulation.expectations import Commit, Copy, Expected, Violation
 from tests.simulation.simulated_shard import SimulatedShard, number_of
 
@@ -38,6 +39,9 @@ class RandomClient:
         self.is_closed = False
         self.outstanding: dict[int, tuple[Expected, int]] = {}
         self.consumes: dict[str, tuple[Expected, bool]] = {}  # by tag: from where, and whether it acknowledges
+        self.prefetch = 0  # of consumers that begin now
+        self._prefetch: dict[str, int] = {}  # of each there was
+        self._holder: dict[int, str] = {}  # of each outstanding delivery: the consumer's tag
         self.commit: Commit | None = None  # asked for
         self.pending: list[Published] = []  # published in the transaction
         self.pending_settlements: dict[int, bool] = {}  # tags, and whether they go
@@ -48,6 +52,7 @@ class RandomClient:
         self._declaring: Expected | None = None
         self._deleting: Expected | None = None
         self._last: dict[tuple[str, int], int] = {}
+        self._tally = shard.simulated.tally
         if mode is Mode.CONFIRMS:
             self.wire.say(commands.Confirm.Select())
         elif mode is Mode.TRANSACTIONS:
@@ -58,12 +63,26 @@ class RandomClient:
     def may_speak(self) -> bool:
         return self.wire.connection.wants_input and not self.is_closed
 
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the broker has closed it for want of memory."""
+        return self.wire not in self.wire.world.clients
+
+    def undecided(self) -> list[int]:
+        """The tags of all deliveries of which nothing was said."""
+        return sorted(self.outstanding.keys() - self.pending_settlements.keys())
+
     # saying -----------------------------------------------------------------------------------------------------------
 
     def expect_confirm(self, copies: list[Copy]) -> None:
         self._published += 1
         if self.mode is Mode.CONFIRMS:
             self._unconfirmed[self._published] = copies
+
+    def consume(self, queue: Expected, tag: str, *, acks: bool) -> None:
+        self.consumes[tag] = (queue, acks)
+        self._prefetch[tag] = self.prefetch if acks else 0
+        self.wire.say(commands.Basic.Consume(queue=queue.name, consumer_tag=tag, no_ack=not acks))
 
     def get(self, queue: Expected, *, acks: bool) -> None:
         self._awaited, self._getting_acks = queue, acks
@@ -85,6 +104,8 @@ class RandomClient:
     def settle(self, tag: int, *, goes: bool) -> None:
         """What was said about a delivery is done now."""
         queue, number = self.outstanding.pop(tag)
+        self._holder.pop(tag, None)
+        self._tally[Exercised.SETTLEMENT] += goes
         if queue.is_deleted:
             return
         if goes:
@@ -107,11 +128,17 @@ class RandomClient:
 
     def hang_up(self) -> None:
         """Everything it holds goes back."""
+        self.hear()
+        if self.is_closed:
+            return
+        self._leave()
+        self.wire.world.clients.remove(self.wire)
+        self.wire.disconnect()
+
+    def _leave(self) -> None:
         for tag in list(self.outstanding):
             self.settle(tag, goes=False)
         self.is_closed = True
-        self.wire.world.clients.remove(self.wire)
-        self.wire.disconnect()
 
     # hearing ----------------------------------------------------------------------------------------------------------
 
@@ -121,6 +148,8 @@ class RandomClient:
                 self._take(thing)
             else:
                 _HEARD.get(type(thing), RandomClient._ignore)(self, thing)
+        if self.is_dropped and not self.is_closed:
+            self._leave()
 
     def _take(self, message: Content) -> None:
         method = message.method
@@ -134,6 +163,7 @@ class RandomClient:
             self._awaited = None
         else:
             return
+        self._tally[Exercised.DELIVERY] += 1
         number = number_of(message.body)
         copy = queue.expect_delivery(number, redelivered=bool(method.redelivered))
         if isinstance(method, commands.Basic.Deliver) and not method.redelivered:
@@ -144,14 +174,24 @@ class RandomClient:
         if acks:
             copy.is_held = True
             self.outstanding[method.delivery_tag] = (queue, number)
+            self._hold(method.delivery_tag, tag)
         else:
             queue.leave(number)
+
+    def _hold(self, delivery: int, consumer: str) -> None:
+        if not consumer:
+            return
+        self._holder[delivery] = consumer
+        held = sum(holder == consumer for holder in self._holder.values())
+        if 0 < self._prefetch[consumer] < held:
+            raise Violation(f"{held} held by a consumer that asked for {self._prefetch[consumer]} at most")
 
     def _confirmed(self, method: commands.Basic.Ack) -> None:
         tag = method.delivery_tag or 0
         for number in [number for number in self._unconfirmed if number == tag or (method.multiple and number < tag)]:
             for copy in self._unconfirmed.pop(number):
                 copy.is_confirmed = True
+                self._tally[Exercised.CONFIRM] += 1
 
     def _refused(self, method: commands.Basic.Nack) -> None:
         raise Violation("a publish was refused, although no queue refuses any")
@@ -159,6 +199,7 @@ class RandomClient:
     def _committed(self, method: commands.Tx.CommitOk) -> None:
         assert self.commit is not None
         self.commit.is_answered()
+        self._tally[Exercised.CONFIRM] += len(self.commit.published)
         self.commit = None
 
     def _declared(self, method: commands.Queue.DeclareOk) -> None:

@@ -15,19 +15,23 @@ from typing import Final, NamedTuple
 from msgspec import structs
 from pamqp import commands
 
-from ipc.limits import WRITE_BACK_MS
+from ipc.limits import KIB, UNREADABLE_RETRY_MS, WRITE_BACK_MS
 from ipc.messages.commands import Level
+from shards.compaction.accounting import Account
 from shards.compaction.cascade import cascade
-from shards.compaction.compactable import Offload, ShrinkPolicy
+from shards.compaction.compactable import ShrinkPolicy
 from shards.compaction.shrink import RULES
 from shards.host.worker import SyncFailed
+from shards.model.turn import APPOINTMENT_MS
 from shards.model.vhost import VHost
 from shards.store.segment import DAMAGED_SUFFIX
 from tests.protocols.conversation import content
+from tests.simulation.exercised import Exercised, Tally
 from tests.simulation.expectations import Commit, Copy, End, Expected, Terms, Violation
 from tests.simulation.random_client import Mode, Published, RandomClient
 from tests.simulation.simulated_files import SimulatedFiles, Stopped
 from tests.simulation.simulated_shard import VHOSTS, SimulatedShard, body_of, contents
+from tests.simulation.sliced_pass import SlicedPass
 from tests.simulation.small_limits import (
     JOURNAL_FILES_MAX,
     JOURNAL_SPARE_FILES_MAX,
@@ -40,12 +44,26 @@ QUEUES_MAX: Final = 6  # of each vhost
 CLIENTS_MAX: Final = 5
 FANOUT: Final = "all"
 SIZES: Final = (0, 0, 20, 20, 200, 1500, LARGE_BYTES + 100)
+MEMORY_SLACK_BYTES: Final = 4 * KIB  # of each kind: the smallest tables are not worth a copy
+CLOSE: Final = ShrinkPolicy(ratio=1.0, floor_bytes=0, release_bytes_max=1 << 30, cold_before=1 << 40)
 _MEMORY: Final = Path("/dev/shm")
+
+
+_ENDS: Final = {
+    End.CLEAN: Exercised.CLEAN_RESTART,
+    End.KILLED: Exercised.KILL,
+    End.STOPPED: Exercised.STOP,
+    End.POWER: Exercised.POWER_FAILURE,
+}
 
 
 class Step(NamedTuple):
     action: str
     dice: int
+
+
+class NothingToDo(Exception):
+    """There is nobody to do it, or nothing to do it to."""
 
 
 class Run:
@@ -55,10 +73,11 @@ class Run:
         # SQLite syncs what it commits; where there is a file system in memory that costs nothing.
         self.directory = Path(tempfile.mkdtemp(dir=_MEMORY if _MEMORY.is_dir() else None))
         self.operations = 0
-        self.restarts = 0
+        self.tally: Tally = Tally()
         self.chance = Random(seed)
-        self.shard = SimulatedShard(self.directory, SimulatedFiles(seed), STORE, 1_000_000)
+        self.shard = SimulatedShard(self.directory, SimulatedFiles(seed, self.tally), STORE, 1_000_000)
         self.shard.open_all()
+        self._journals = [f"{self.directory / (name.strip('/') or 'default') / 'journal'}/" for name in VHOSTS]
         self.queues: dict[str, dict[str, Expected]] = {name: {} for name in VHOSTS}
         self.deleted: list[tuple[str, Expected]] = []
         self.bound: dict[str, set[str]] = {name: set() for name in VHOSTS}  # to the fanout exchange
@@ -67,6 +86,7 @@ class Run:
         self._number = 0
         for vhost in self.shard.each_vhost():
             self._declare_exchange(vhost)
+        self._fresh = self._held()
 
     def _declare_exchange(self, vhost: VHost) -> None:
         client = RandomClient(self.shard, vhost, Mode.PLAIN)
@@ -86,18 +106,20 @@ class Run:
     # clients ----------------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        if len(self.clients) < CLIENTS_MAX:
-            vhost = self.chance.choice(self.shard.each_vhost())
-            self.clients.append(RandomClient(self.shard, vhost, self.chance.choice(list(Mode))))
+        if len(self.clients) >= CLIENTS_MAX:
+            raise NothingToDo
+        vhost = self.chance.choice(self.shard.each_vhost())
+        self.clients.append(RandomClient(self.shard, vhost, self.chance.choice(list(Mode))))
 
     def disconnect(self) -> None:
-        if self.clients:
-            self.clients.pop(self.chance.randrange(len(self.clients))).hang_up()
+        if not self.clients:
+            raise NothingToDo
+        self.clients.pop(self.chance.randrange(len(self.clients))).hang_up()
 
     def declare(self) -> None:
         client = self.some_client()
         if client is None or len(self.queues[client.vhost.name]) >= QUEUES_MAX:
-            return
+            raise NothingToDo
         queues = self.queues[client.vhost.name]
         free = [name for name in "abcdefgh" if name not in queues]
         name = self.chance.choice(free)
@@ -133,14 +155,13 @@ class Run:
         queue.number = client.vhost._number_next
         client.declare(queue)
         client.hear()
-        self.operations += 1
         return client.may_speak
 
     def delete(self) -> None:
         client = self.some_client()
         queue = self.some_queue(client) if client is not None else None
         if client is None or queue is None or queue.buries is not None or queue.terms.graves:
-            return
+            raise NothingToDo
         del self.queues[client.vhost.name][queue.name]
         self.bound[client.vhost.name].discard(queue.name)
         self.deleted.append((client.vhost.name, queue))
@@ -150,7 +171,7 @@ class Run:
         client = self.some_client()
         queue = self.some_queue(client) if client is not None else None
         if client is None or queue is None:
-            return
+            raise NothingToDo
         for copy in queue.ready():
             queue.leave(copy.number)
             if queue.buries is not None and copy.number in queue.buries.gone:
@@ -160,7 +181,7 @@ class Run:
     def publish(self) -> None:
         client = self.some_client()
         if client is None or self.shard.is_blocked or not self.queues[client.vhost.name]:
-            return
+            raise NothingToDo
         queue = self.some_queue(client)
         assert queue is not None
         is_fanout = self.chance.random() < 0.3
@@ -171,9 +192,10 @@ class Run:
         expiration = self.chance.choice((100, 1000)) if queue.terms.drops and self.chance.random() < 0.2 else None
         if is_fanout:
             expiration = None
-        for _ in range(self.chance.choice((1, 1, 2, 5, 12))):
+        count = self.chance.choice((1, 1, 2, 5, 12))
+        self.operations += count - 1
+        for _ in range(count):
             self._number += 1
-            self.operations += 1
             properties = commands.Basic.Properties(
                 delivery_mode=2 if is_persistent else 1,
                 priority=priority,
@@ -216,7 +238,7 @@ class Run:
     def commit(self) -> None:
         client = self.some_client(Mode.TRANSACTIONS)
         if client is None or self.shard.is_blocked:
-            return
+            raise NothingToDo
         commit = client.commit = self.shard.commit_received = Commit(
             self.shard.simulated.segment_writes, self.shard.simulated.refusals
         )
@@ -232,41 +254,45 @@ class Run:
 
     def rollback(self) -> None:
         client = self.some_client(Mode.TRANSACTIONS)
-        if client is not None:
-            client.pending, client.pending_settlements = [], {}
-            client.wire.say(commands.Tx.Rollback())
+        if client is None:
+            raise NothingToDo
+        client.pending, client.pending_settlements = [], {}
+        client.wire.say(commands.Tx.Rollback())
 
     def consume(self) -> None:
         client = self.some_client()
         queue = self.some_queue(client) if client is not None else None
         if client is None or queue is None or queue.buries is not None or len(client.consumes) >= 3:
-            return
+            raise NothingToDo
         acks = self.chance.random() < 0.8
         tag = f"tag-{self.chance.randrange(10**9)}"
-        client.wire.say(commands.Basic.Qos(prefetch_count=self.chance.choice((0, 1, 3, 10))))
+        client.prefetch = self.chance.choice((0, 1, 3, 10))
+        client.wire.say(commands.Basic.Qos(prefetch_count=client.prefetch))
         client.hear()
         if client.may_speak:
-            client.consumes[tag] = (queue, acks)
-            client.wire.say(commands.Basic.Consume(queue=queue.name, consumer_tag=tag, no_ack=not acks))
+            client.consume(queue, tag, acks=acks)
 
     def cancel(self) -> None:
         client = self.some_client()
-        if client is not None and client.consumes:
-            tag = self.chance.choice(sorted(client.consumes))
-            client.wire.say(commands.Basic.Cancel(consumer_tag=tag))
+        if client is None or not client.consumes:
+            raise NothingToDo
+        tag = self.chance.choice(sorted(client.consumes))
+        client.wire.say(commands.Basic.Cancel(consumer_tag=tag))
 
     def get(self) -> None:
         client = self.some_client()
         queue = self.some_queue(client) if client is not None else None
-        if client is not None and queue is not None and queue.buries is None:
-            client.get(queue, acks=self.chance.random() < 0.7)
+        if client is None or queue is None or queue.buries is not None:
+            raise NothingToDo
+        client.get(queue, acks=self.chance.random() < 0.7)
 
     def settle(self) -> None:
         """Acknowledge, give back or reject, one or many."""
-        client = self.some_client()
-        free = sorted(client.outstanding.keys() - client.pending_settlements.keys()) if client is not None else []
-        if client is None or not free:
-            return
+        able = [client for client in self.clients if client.may_speak and client.undecided()]
+        if not able:
+            raise NothingToDo
+        client = self.chance.choice(able)
+        free = client.undecided()
         tag = self.chance.choice(free)
         is_multiple = self.chance.random() < 0.3
         how = self.chance.choice(("ack", "ack", "ack", "requeue", "reject"))
@@ -278,7 +304,7 @@ class Run:
         else:
             for each in concerned:
                 self._settle(client, each, how)
-        self.operations += len(concerned)
+        self.operations += len(concerned) - 1
         if how == "ack":
             client.wire.ack(tag, multiple=is_multiple)
         else:
@@ -293,6 +319,7 @@ class Run:
             self._bury(client.vhost.name, queue, gone.copy)
 
     def _bury(self, vhost: str, queue: Expected, copy: Copy) -> None:
+        self.tally[Exercised.DEAD_LETTER] += 1
         graves = self.queues[vhost][queue.terms.graves]
         graves.publish(Copy(copy.number, copy.is_persistent))
 
@@ -302,21 +329,27 @@ class Run:
         self.shard.advance(self.chance.choice((1, 50, WRITE_BACK_MS, 3000)))
 
     def compact(self) -> None:
-        """A pass, some of it without memory to copy anything."""
-        policy = ShrinkPolicy(ratio=1.0, floor_bytes=0, release_bytes_max=1 << 30, cold_before=1 << 40)
+        """A pass, at once or between the turns to come, some of it without memory to copy anything."""
+        shard = self.shard
+        if shard.compaction is not None:
+            shard.compaction.finish()
+        policy = CLOSE
         if self.chance.random() < 0.3:
-            rules = {kind: structs.replace(rule, copy=self._copy_sometimes(rule.copy)) for kind, rule in RULES.items()}
+            chance = Random(self.chance.randrange(2**32))
+            rules = {
+                k: structs.replace(rule, copy=self._copy_sometimes(rule.copy, chance)) for k, rule in RULES.items()
+            }
             policy = structs.replace(policy, rules=rules)
-        for _, step in cascade(self.shard.vhosts, self.chance.choice(list(Level)), policy):
-            if isinstance(step, Offload):
-                try:
-                    step.work()
-                except OSError:
-                    continue
+        steps = cascade(shard.vhosts, self.chance.choice(list(Level)), policy)
+        shard.compaction = SlicedPass(steps, self.chance.randrange(2**32), self.tally)
+        if self.chance.random() < 0.3:
+            shard.compaction.finish()
+            shard.compaction = None
 
-    def _copy_sometimes(self, copy: Callable[[object], object]) -> Callable[[object], object]:
+    def _copy_sometimes(self, copy: Callable[[object], object], chance: Random) -> Callable[[object], object]:
         def without_memory(old: object) -> object:
-            if self.chance.random() < 0.5:
+            if chance.random() < 0.5:
+                self.tally[Exercised.NO_MEMORY_FOR_A_COPY] += 1
                 raise MemoryError
             return copy(old)
 
@@ -339,6 +372,10 @@ class Run:
         for _ in range(self.chance.choice((1, 1, 3))):
             self.shard.simulated.refuse(self.chance.randrange(8), error)
 
+    def starve(self) -> None:
+        """One of the next maps finds no memory."""
+        self.shard.simulated.refuse_map(self.chance.randrange(3))
+
     def fill_up(self) -> None:
         self.shard.simulated.fill_up()
 
@@ -347,8 +384,9 @@ class Run:
         self.shard.retry_storage()
 
     def retry(self) -> None:
-        if self.shard.is_blocked:
-            self.shard.retry_storage()
+        if not self.shard.is_blocked:
+            raise NothingToDo
+        self.shard.retry_storage()
 
     def fail_sync(self) -> None:
         self.shard.simulated.sync_fault = OSError(errno.EIO, "failed sync")
@@ -373,7 +411,6 @@ class Run:
         if shard.is_blocked:
             shard.retry_storage()
         for client in list(self.clients):
-            client.hear()
             client.hang_up()
         self.check()
         shard.end_in_order()
@@ -381,6 +418,7 @@ class Run:
 
     def end(self, end: End) -> None:
         """The process is gone; begin again, with a disk that may fail once more while it does."""
+        self.tally[_ENDS[end]] += 1
         self.shard.note_split()
         for commit in self.commits:
             # While a disk refuses, what makes room on it cannot wait.
@@ -402,11 +440,14 @@ class Run:
                 shard.simulated.accept_everything()
                 self._recovered(shard, end)
                 return
-            except (Stopped, OSError):
+            except Stopped:
+                self.tally[Exercised.STOP_IN_RECOVERY] += 1
+                shard.abandon()
+            except OSError:
+                self.tally[Exercised.REFUSAL_IN_RECOVERY] += 1
                 shard.abandon()
 
     def _recovered(self, shard: SimulatedShard, end: End) -> None:
-        self.restarts += 1
         self.shard = shard
         found: dict[Expected, list[list[int]]] = {}
         for vhost in shard.each_vhost():
@@ -416,6 +457,7 @@ class Run:
             for commit in self.commits:
                 commit.check(numbers)
         self.commits = []
+        self.tally[Exercised.AUDIT] += len(found)
         for queue, levels in found.items():
             # Dead letters may be told from those of nowhere only while their origin still remembers.
             if queue.buries is not None:
@@ -469,7 +511,11 @@ class Run:
         self.shard.simulated.random.seed(step.dice)
         self.operations += 1
         try:
-            ACTIONS[step.action](self)
+            try:
+                ACTIONS[step.action](self)
+            except NothingToDo:
+                self.operations -= 1
+                self.tally[Exercised.NOTHING] += 1
             if step.action not in ("kill", "cut_power", "restart"):
                 self.check()
         except Stopped:
@@ -486,8 +532,13 @@ class Run:
 
     def check(self) -> None:
         self.shard.finish_turn()
-        for client in self.clients:
+        if self.shard.is_unreadable:
+            self.shard.advance(UNREADABLE_RETRY_MS + APPOINTMENT_MS)
+            self.shard.is_unreadable = False
+        # What those had who are gone may be others' by now.
+        for client in sorted(self.clients, key=lambda client: not client.is_dropped):
             client.hear()
+        self.clients = [client for client in self.clients if not client.is_closed]
         self.settle_accounts(written=not self.shard.is_blocked)
         self._check_limits()
 
@@ -511,8 +562,7 @@ class Run:
 
     def _check_limits(self) -> None:
         names = self.shard.simulated.names()
-        for name in VHOSTS:
-            journal = str(self.directory / (name.strip("/") or "default") / "journal") + "/"
+        for journal in self._journals:
             files = sum(path.startswith(journal) for path in names)
             if files > JOURNAL_FILES_MAX + JOURNAL_SPARE_FILES_MAX + 1 and not self.shard.is_blocked:
                 raise Violation(f"{files} files of a journal")
@@ -540,6 +590,7 @@ class Run:
                 del self.queues[vhost.name][queue.name]
             client.hang_up()
         self.shard.finish_turn()
+        self._check_memory()
         turn = self.shard.turn
         left = [
             turn.unflushed,
@@ -558,6 +609,23 @@ class Run:
         if left_over:
             raise Violation(f"left on disk: {left_over}")
 
+    def _held(self) -> Account:
+        """What is left after a pass of a shard with nothing in it."""
+        self.shard.finish_turn()
+        SlicedPass(cascade(self.shard.vhosts, Level.CRITICAL, CLOSE), 0, Tally()).finish()
+        account = Account(top=0)
+        for _ in account.take(self.shard.vhosts):
+            pass
+        return account
+
+    def _check_memory(self) -> None:
+        held, fresh = self._held(), self._fresh
+        if held.owners != fresh.owners:
+            raise Violation(f"{held.owners} owners of memory where there were {fresh.owners} at first")
+        for kind, size_bytes in held.by_kind.items():
+            if size_bytes > fresh.by_kind.get(kind, 0) + MEMORY_SLACK_BYTES:
+                raise Violation(f"{size_bytes} bytes of {kind} where there were {fresh.by_kind.get(kind, 0)} at first")
+
     def close(self) -> None:
         try:
             self.shard.abandon()
@@ -567,15 +635,15 @@ class Run:
 
 
 _WEIGHTS: Final[dict[str, float]] = {
-    "connect": 6,
+    "connect": 25,
     "disconnect": 3,
-    "declare": 5,
+    "declare": 10,
     "delete": 1,
     "purge": 1,
     "publish": 40,
     "commit": 8,
     "rollback": 1,
-    "consume": 5,
+    "consume": 15,
     "cancel": 2,
     "get": 12,
     "settle": 30,
@@ -586,6 +654,7 @@ _WEIGHTS: Final[dict[str, float]] = {
     "proceed": 3,
     "refuse": 2,
     "fill_up": 1,
+    "starve": 1,
     "accept": 4,
     "retry": 3,
     "fail_sync": 0.3,

@@ -1,6 +1,8 @@
 """What a run that fails comes down to: the steps it fails without none of."""
 
+import math
 import re
+import time
 from collections.abc import Sequence
 
 from tests.simulation.run import Step, carry_out
@@ -15,14 +17,18 @@ def failure(seed: int, steps: Sequence[Step]) -> str | None:
     return None
 
 
-def shrunken(seed: int, steps: Sequence[Step]) -> list[Step]:
-    """Leave out halves, quarters, … single steps, as long as it fails in the same way."""
+def shrunken(seed: int, steps: Sequence[Step], deadline: float = math.inf) -> list[Step]:
+    """Leave out halves, quarters, … single steps, as long as it fails in the same way, and until `deadline`."""
     kept = list(steps)
+    if time.monotonic() >= deadline:
+        return kept
     wanted = failure(seed, kept)
     size = len(kept) // 2
     while size:
         start = 0
         while start < len(kept):
+            if time.monotonic() >= deadline:
+                return kept
             fewer = kept[:start] + kept[start + size :]
             if failure(seed, fewer) == wanted:
                 kept = fewer

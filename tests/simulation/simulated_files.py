@@ -8,11 +8,13 @@ one of the next calls fail, `stop` ends the "process" in the middle of one.
 import errno
 import mmap
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
 from shards.store.blocks import Buffer
+from tests.simulation.exercised import Exercised, Tally
 
 
 class Stopped(BaseException):
@@ -41,12 +43,13 @@ class SimulatedFile:
         self.synced = self.content()
         self.unsynced.clear()
 
-    def after_power_failure(self, random: Random) -> "SimulatedFile":
+    def after_power_failure(self, random: Random, tally: Tally) -> "SimulatedFile":
         """Each unsynced change got through, or did not, or in part: the disk owes nobody an order."""
         content = bytearray(self.synced)
         for change in self.unsynced:
             fate = random.random()
             if fate < 0.4:
+                tally[Exercised.WRITE_LOST] += 1
                 continue
             if isinstance(change, int):
                 del content[change:]
@@ -54,6 +57,7 @@ class SimulatedFile:
                 continue
             offset, written = change
             if fate < 0.6:
+                tally[Exercised.WRITE_TORN] += 1
                 written = written[: random.randrange(len(written) + 1)]
             content.extend(bytes(max(0, offset + len(written) - len(content))))
             content[offset : offset + len(written)] = written
@@ -97,10 +101,14 @@ class SimulatedSyncBatch:
 
 
 class SimulatedFiles:
-    """Passes the same contract suite as `DiskFiles`; everything random comes from `seed`."""
+    """Passes the same contract suite as `DiskFiles`; everything random comes from `seed`.
 
-    def __init__(self, seed: int = 0) -> None:
+    `tally`: where is counted what went wrong, also on the disk after a restart.
+    """
+
+    def __init__(self, seed: int = 0, tally: Tally | None = None) -> None:
         self.random = Random(seed)
+        self.tally: Tally = Tally() if tally is None else tally
         self.calls = 0  # that change something
         self.bytes_written = 0
         self.segment_writes = 0  # begun
@@ -131,6 +139,16 @@ class SimulatedFiles:
         """The new map after `in_maps` others fails once."""
         self._map_refused_at = self._maps_made + in_maps
 
+    @contextmanager
+    def unnoticed(self) -> Iterator[None]:
+        """Whoever looks at content in here meets no fault, and leaves all maps as they were."""
+        kept = (self._maps, self._maps_made, self._map_refused_at)
+        self._maps, self._map_refused_at = dict(self._maps), -1
+        try:
+            yield
+        finally:
+            self._maps, self._maps_made, self._map_refused_at = kept
+
     def refuse_everything(self, error: int = errno.ENOSPC) -> None:
         self._refuse_all = error
 
@@ -159,11 +177,14 @@ class SimulatedFiles:
     def power_failure(self) -> "SimulatedFiles":
         """After the machine stopped: entries survive in order up to some moment, content as it pleases."""
         names = dict(self._safe)
-        self._apply(names, self._entries[: self.random.randrange(len(self._entries) + 1)])
-        return self._successor({path: file.after_power_failure(self.random) for path, file in names.items()})
+        survive = self.random.randrange(len(self._entries) + 1)
+        self.tally[Exercised.ENTRY_LOST] += len(self._entries) - survive
+        self._apply(names, self._entries[:survive])
+        survivors = {path: file.after_power_failure(self.random, self.tally) for path, file in names.items()}
+        return self._successor(survivors)
 
     def _successor(self, names: dict[str, SimulatedFile]) -> "SimulatedFiles":
-        successor = SimulatedFiles(self.random.randrange(2**32))
+        successor = SimulatedFiles(self.random.randrange(2**32), self.tally)
         successor._files = names
         successor._safe = dict(names)
         successor._directories = set(self._directories)
@@ -209,6 +230,7 @@ class SimulatedFiles:
     def write(self, path: str, offset: int, parts: Sequence[Buffer], *, sync: bool) -> None:
         if self._is_full:
             self.refusals += 1
+            self.tally[Exercised.NO_SPACE] += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         self.segment_writes += path.endswith(".messages")
         content = b"".join(parts)
@@ -241,6 +263,7 @@ class SimulatedFiles:
             file = self._found(path)
             self._maps_made += 1
             if self._maps_made - 1 == self._map_refused_at:
+                self.tally[Exercised.NO_MEMORY_FOR_A_MAP] += 1
                 raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
             assert size_bytes <= file.size, "reading this map would be SIGBUS"
             mapped = mmap.mmap(file.descriptor, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
@@ -297,7 +320,7 @@ class SimulatedFiles:
 
     def _batch(self, paths: Iterable[str], directories: Iterable[str]) -> SimulatedSyncBatch:
         files = [self._files[path] for path in paths if path in self._files]
-        return SimulatedSyncBatch(files, directories, self._settle_entries, lambda: self.sync_fault)
+        return SimulatedSyncBatch(files, directories, self._settle_entries, self._take_sync_fault)
 
     def nonce(self) -> int:
         return self.random.randrange(2**32)
@@ -306,6 +329,10 @@ class SimulatedFiles:
         self._maps.clear()
 
     # inside -----------------------------------------------------------------------------------------------------------
+
+    def _take_sync_fault(self) -> OSError | None:
+        self.tally[Exercised.SYNC_FAILURE] += self.sync_fault is not None
+        return self.sync_fault
 
     def _found(self, path: str) -> SimulatedFile:
         if path not in self._files:
@@ -354,5 +381,8 @@ class SimulatedFiles:
         if call == self._stop_at:
             return Stopped()
         error = self._refuse_all or self._refusals.pop(call, 0)
-        self.refusals += error > 0
-        return OSError(error, os.strerror(error), path) if error else None
+        if not error:
+            return None
+        self.refusals += 1
+        self.tally[Exercised.NO_SPACE if error == errno.ENOSPC else Exercised.IO_ERROR] += 1
+        return OSError(error, os.strerror(error), path)

@@ -4,7 +4,8 @@ Definitions are a real SQLite file: what `commit` returned from is there after e
 changes that were not committed yet are in the process only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from shards.model.queues.queue import Queue
 from shards.model.turn import Shortage, Turn
 from shards.model.vhost import VHost
 from shards.model.vhosts import VHosts
+from shards.protocols.amqp.connection import Connection
 from shards.store.definitions import Change, Definitions
 from shards.store.files import SyncBatch
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.recovery import RecoveryReport
-from tests.protocols.conversation import World
+from tests.protocols.conversation import Client, World
+from tests.simulation.exercised import Exercised
 from tests.simulation.expectations import Commit
 from tests.simulation.simulated_files import SimulatedFiles
+from tests.simulation.sliced_pass import SlicedPass
 from tests.store.messages import take
 
 VHOSTS = ("/", "other")
@@ -52,9 +56,11 @@ class SimulatedShard(World):
         self.vhosts = VHosts(self.turn, files, store, lambda: f"name-{next(names)}")
         self.clients = []
         self.syncs_by_itself = False
+        self.is_unreadable = False  # some queue, which is not what it should be until it can be read
         self.is_slow = False  # rounds and checkpoints end only when `proceed` is told to
         self.reports: list[RecoveryReport] = []
         self.commit_received: Commit | None = None
+        self.compaction: SlicedPass | None = None  # under way
         self._directory = directory
         self._round: tuple[int, Sequence[tuple[Definitions, list[Change]]], SyncBatch] | None = None
         self._checkpoint: tuple[Journal, SyncBatch] | None = None
@@ -64,6 +70,11 @@ class SimulatedShard(World):
             self.open(name)
             self.reports.append(self.report)
         self.vhost = self.vhosts.find("/")  # type: ignore[assignment]
+
+    def client(self, **facts: Any) -> Client:
+        client = _Guarded(self, **facts)
+        self.clients.append(client)
+        return client
 
     def each_vhost(self) -> list[VHost]:
         return [vhost for name in VHOSTS if (vhost := self.vhosts.find(name)) is not None]
@@ -79,20 +90,36 @@ class SimulatedShard(World):
         self.note_split()
         while True:
             for connection in self._take_resumable():
-                connection.resume(self.now)
+                self.guarded(connection, partial(connection.resume, self.now))
             try:
                 self.turn.finish(self.now)
             except OSError:
                 self.turn.block(Shortage.WRITES)
             self.turn.notices.clear()
+            self.is_unreadable = self.is_unreadable or bool(self.turn.unreadable)
             self.turn.unreadable.clear()
             for sender in self._take_unsent():
                 sender.is_listed = False
             for client in self.clients:
                 client.collect()
             self.proceed(ends=not self.is_slow)
+            if self.compaction is not None:
+                self.compaction.take_slice()
+                if self.compaction.is_over:
+                    self.compaction = None
             if not self.turn.has_work:
                 return
+
+    def guarded(self, connection: Connection, act: Callable[[], object]) -> None:
+        """A client for whom a file cannot be read is closed, and its siblings live."""
+        try:
+            act()
+        except OSError:
+            for client in [client for client in self.clients if client.connection is connection]:
+                client.collect()
+                self.clients.remove(client)
+            connection.vhost.connections.pop(connection, None)
+            connection.lost()
 
     def note_split(self) -> None:
         """Whether what was received before this turn's end has made a store write early."""
@@ -106,6 +133,7 @@ class SimulatedShard(World):
             if self._round is None:
                 self._round = (self.turn.begin_round(), self.vhosts.take_changes(), self.files.take_unsynced())
             if not ends:
+                self.simulated.tally[Exercised.SLOW_SYNC] += 1
                 break
             self._end_round()
         while self._checkpoint is not None or self.turn.checkpoints:
@@ -113,6 +141,7 @@ class SimulatedShard(World):
                 journal, _ = self.turn.checkpoints.popitem()
                 self._checkpoint = (journal, journal.begin_checkpoint())
             if not ends:
+                self.simulated.tally[Exercised.SLOW_SYNC] += 1
                 break
             self._end_checkpoint()
 
@@ -131,6 +160,7 @@ class SimulatedShard(World):
         _run(batch)
         self._checkpoint = None
         self.turn.checkpointed(journal)
+        self.simulated.tally[Exercised.CHECKPOINT] += 1
 
     # ends -------------------------------------------------------------------------------------------------------------
 
@@ -142,6 +172,7 @@ class SimulatedShard(World):
         self.clients = []
         self.finish_turn()
         self.proceed(ends=True)
+        self.compaction = None
         for name in self.vhosts.names():
             self.vhosts.close(name)
         _run(self.files.take_unsynced())
@@ -149,8 +180,22 @@ class SimulatedShard(World):
 
     def abandon(self) -> None:
         """The process has ended: only what is not memory has to be let go of."""
+        self.compaction = None
         for definitions in self.vhosts._definitions.values():
             definitions.close()
+
+
+class _Guarded(Client):
+    """What it says is received as by the pump."""
+
+    def send(self, data: bytes) -> None:
+        if not self.connection.wants_input:
+            raise AssertionError("the pump would not have read this")
+        shard = self.world
+        assert isinstance(shard, SimulatedShard)
+        with memoryview(self.connection.partial + data) as view:
+            shard.guarded(self.connection, lambda: self.connection.receive(view, shard.now))
+        shard.finish_turn()
 
 
 def _run(batch: SyncBatch) -> None:
@@ -162,7 +207,12 @@ def _run(batch: SyncBatch) -> None:
 
 def contents(queue: Queue) -> list[list[int]]:
     """The numbers of all ready messages, by levels and in order, read as a consumer would, and left where they are."""
-    return [] if queue.store is None else [_contents(level) for level in queue.store.levels()]
+    if queue.store is None:
+        return []
+    files = queue.store._files
+    assert isinstance(files, SimulatedFiles)
+    with files.unnoticed():
+        return [_contents(level) for level in queue.store.levels()]
 
 
 def _contents(store: MessageStore) -> list[int]:

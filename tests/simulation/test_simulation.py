@@ -1,12 +1,17 @@
 """Seeds that have failed once, and some that never have; `make simulate` goes on with fresh ones."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.simulation.__main__ import judge
+from tests.simulation.exercised import Exercised, Tally
 from tests.simulation.expectations import Copy, End, Expected, Terms, Violation
-from tests.simulation.run import Step, carry_out, steps_of
+from tests.simulation.random_client import Mode, RandomClient
+from tests.simulation.run import Run, Step, carry_out, steps_of
+from tests.simulation.simulated_shard import body_of
 from tests.simulation.small_limits import small_limits
 
 SEEDS = sorted(Path(__file__).with_name("seeds").glob("*.json"))
@@ -33,6 +38,45 @@ def test_a_run_is_the_same_each_time() -> None:
 
     assert runs[0].operations == runs[1].operations
     assert runs[0].shard.simulated.calls == runs[1].shard.simulated.calls
+
+
+def test_every_fault_is_met() -> None:
+    """Else a simulation without violations says nothing."""
+    tally = Tally()
+    for seed in range(60, 80):
+        verdict = judge(seed)
+        assert not verdict.failure
+        tally += verdict.exercised
+
+    assert [kind for kind in Exercised if not tally[kind]] == []
+
+
+@pytest.fixture
+def fresh() -> Iterator[Run]:
+    run = Run(1)
+    yield run
+    run.close()
+
+
+def test_memory_that_is_not_given_back_is_told(fresh: Run) -> None:
+    fresh.shard.client().open().declare("left")
+
+    with pytest.raises(Violation, match="owners of memory"):
+        fresh._check_memory()
+
+
+def test_a_consumer_that_is_given_too_much_is_told(fresh: Run) -> None:
+    client = RandomClient(fresh.shard, fresh.shard.vhost, Mode.PLAIN)
+    client.wire.declare("q")
+    queue = Expected("q", Terms(is_durable=False), 1)
+    for number in (1, 2):
+        queue.publish(Copy(number))
+        client.wire.publish("", "q", body_of(number, 0))
+    client.prefetch = 1  # of which the broker knows nothing
+    client.consume(queue, "tag", acks=True)
+
+    with pytest.raises(Violation, match="2 held by a consumer that asked for 1"):
+        client.hear()
 
 
 @pytest.fixture
