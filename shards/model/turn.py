@@ -7,7 +7,6 @@ A *round* is one group commit: definitions committed and written segments synced
 is written now is covered by round `next_round`; a round that has begun covers nothing that comes later.
 """
 
-from array import array
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
@@ -15,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from ipc.limits import UNREADABLE_RETRY_MS
 from shards.compaction.compactable import Compactable
 from shards.model.agenda import Agenda
+from shards.model.departures import Departures
 from shards.store.journal import Journal
 
 APPOINTMENT_MS: Final = 10
@@ -34,14 +34,6 @@ class Shortage(Enum):
     MEMORY = "the broker's memory has reached its limit"
     DISK = "the file system of the data has less room than it must have"
     WRITES = "the file system refused to write"
-
-
-class Leaving(NamedTuple):
-    """Messages of which there are copies elsewhere: they go once those are written."""
-
-    queue: "Deliverable"
-    positions: "array[int]"
-    journal: Journal | None  # that has been told so
 
 
 class Expiring(Protocol):
@@ -65,14 +57,8 @@ class Deliverable(Expiring, Protocol):
     def note(self) -> Journal | None:
         """Tell the journal what has happened; the journal, if there is one and anything has."""
 
-    def note_leaving(self, positions: "array[int]") -> Journal | None:
-        """Tell the journal that these are settled, and nobody else; the journal, if there is one."""
-
     def flush(self, now: int) -> None:
         """Write what is unwritten, or have the journal remember it; raises OSError and may be called again."""
-
-    def settle_left(self, positions: "array[int]") -> None:
-        """Copies of these messages were written, with what `note_leaving` has noted of them: they are done with."""
 
 
 class Awaiting(Protocol):
@@ -102,8 +88,6 @@ class Turn(Compactable):
     """The agenda; every list is emptied within the turn that filled it, unless the file system refuses writes."""
 
     __slots__ = (
-        "_buried",
-        "_leaving",
         "_waiting",
         "agenda",
         "awake",
@@ -111,6 +95,7 @@ class Turn(Compactable):
         "checkpoints",
         "confirming",
         "delivered",
+        "departures",
         "journals",
         "next_round",
         "notices",
@@ -146,15 +131,10 @@ class Turn(Compactable):
         self.published = 0  # messages, since the host last looked
         self.delivered = 0  # the same of messages handed to consumers
         self._waiting: dict[Awaiting, None] = {}
-        self._buried: list[tuple[Deliverable, array[int]]] = []  # originals of copies that are not written yet
-        self._leaving: list[Leaving] = []  # those the journals have been told of
+        self.departures = Departures(self.await_round if syncs else None)
 
     def children(self) -> Iterable[Compactable]:
         return (self.agenda,)
-
-    def bury(self, queue: Deliverable, positions: "array[int]") -> None:
-        """Copies of these messages are in other queues: settle them once the copies are written."""
-        self._buried.append((queue, positions))
 
     def wake(self, queue: Deliverable) -> None:
         """Look at this queue before the turn ends: it has new messages or a consumer with room."""
@@ -199,42 +179,18 @@ class Turn(Compactable):
         self.unblock(Shortage.WRITES)
 
     def _write(self) -> None:
-        if self._buried:
+        if self.departures.are_new:
             # Copies that were made while queues were looked at: they are to be written before their originals go.
             self.unflushed.update(dict.fromkeys(self.awake))
         refusals = self._write_journals()
-        self._settle_leaving(lambda journal: journal is not None and not journal.is_dirty)
+        self.departures.written()
         refusals += [*self._flush(), *self._write_back()]
         if refusals:
             raise refusals[0]
-        self._settle_leaving(lambda journal: journal is None)
+        self.departures.flushed()
         confirming, self.confirming = self.confirming, []
         for publisher in confirming:
             publisher.written(self)
-
-    def _note_buried(self) -> None:
-        """Where a journal has both, originals go in the block that brings the copies: there is no moment in between.
-
-        Their stores hear of it once that is written. Till then no file says so, and none that has them goes.
-        """
-        buried, self._buried = self._buried, []
-        for queue, positions in buried:
-            journal = queue.note_leaving(positions)
-            if journal is not None:
-                self.journals[journal] = None
-            self._leaving.append(Leaving(queue, positions, journal))
-
-    def _settle_leaving(self, is_written: Callable[[Journal | None], bool]) -> None:
-        """These are done with. Their queues are flushed with what this turn has written: a file of the journal may be
-        used again as soon as no queue says that it needs it, and what stands there only would come back.
-        """
-        written = [leaving for leaving in self._leaving if is_written(leaving.journal)]
-        if not written:
-            return
-        self._leaving = [leaving for leaving in self._leaving if not is_written(leaving.journal)]
-        for queue, positions, _ in written:
-            queue.settle_left(positions)
-            self.unflushed[queue] = None
 
     def _deliver(self, now: int) -> None:
         awake, self.awake = self.awake, []
@@ -258,7 +214,7 @@ class Turn(Compactable):
             journal = queue.note()
             if journal is not None:
                 self.journals[journal] = None
-        self._note_buried()
+        self.journals.update(dict.fromkeys(self.departures.note()))
         for journal in self.journals:
             try:
                 journal.write()

@@ -157,7 +157,7 @@ class WaitingRoom(Compactable):
                 self._release(message, now)
         finally:
             if released:
-                self._turn.bury(self, released)
+                self._turn.departures.add(self, released)
 
     # its end ----------------------------------------------------------------------------------------------------------
 

@@ -60,6 +60,10 @@ _OFFSET: Final = Struct("<I")
 class Covered(Protocol):
     """A queue with something in the journal that is not in its place yet."""
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether some of it cannot be written to its place yet."""
+
     def write_back(self, now: int, *, whole: bool) -> bool:
         """Write what has waited for long enough to its place, or all; True while something is left. Raises OSError."""
 
@@ -252,6 +256,9 @@ class Journal(Compactable):
                 is_waiting = covered.write_back(now, whole=whole)
             except OSError as fault:
                 refusals.append(fault)  # and its oldest file is needed still
+                continue
+            if covered.is_leaving:
+                self._covered[covered] = self._covered[covered]._replace(when=now)
                 continue
             del self._covered[covered]
             if is_waiting:

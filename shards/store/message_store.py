@@ -112,6 +112,7 @@ class MessageStore(Compactable):
         "_files",
         "_is_noted",
         "_is_part",
+        "_leaving",
         "_moment",
         "_must_note",
         "_noted",
@@ -171,6 +172,7 @@ class MessageStore(Compactable):
         self._must_note = False  # something persistent came behind that
         self._told_early = False  # it may know of settled records behind that
         self._is_part = False  # some of the tail is part of what is to be noted as a whole
+        self._leaving = 0  # how often the journal was told before us what is settled
         self._is_noted = False  # whether it has ever had anything that is to be kept
         self._files = files
         self._moment = moment
@@ -267,6 +269,11 @@ class MessageStore(Compactable):
     def dirty(self) -> bool:
         """Whether `flush` has anything to do."""
         return bool(self._tail_count or self._touched)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the journal was told of messages that are settled before this is, with `note_leaving`."""
+        return self._leaving > 0
 
     @property
     def unwritten_bytes(self) -> int:
@@ -801,6 +808,7 @@ class MessageStore(Compactable):
         if journal is None:
             return None
         self._is_noted = True
+        self._leaving += 1
         for number in sorted({position >> 32 for position in positions}):
             offsets = array("I", (position & OFFSET_MASK for position in positions if position >> 32 == number))
             journal.note(self._store, EntryKind.SETTLED_OFFSETS, number, offsets)
@@ -815,6 +823,7 @@ class MessageStore(Compactable):
         self.settle_many(positions)
         if self.journal is None:
             return
+        self._leaving -= 1
         for segment in self._touched:
             if segment.settled is not None:
                 segment.settled.set_noted()
@@ -838,7 +847,7 @@ class MessageStore(Compactable):
             self._drop_settled_front()
             if len(self._tail) > TAIL_BYTES_KEPT_MAX // 2:
                 self._write_tail()
-        return self.dirty
+        return self.dirty or self.is_leaving
 
     def write_back(self, now: int, *, whole: bool) -> bool:
         """Write what has waited for acknowledgements long enough, or all; True when something younger is left."""
@@ -847,7 +856,7 @@ class MessageStore(Compactable):
         if self._tail_count and (whole or not now - WRITE_BACK_MS < _timestamp(self._tail, _TIMESTAMP_AT)[0] <= now):
             self._write_tail()
         self._write_all_acks()
-        return self.dirty
+        return self.dirty or self.is_leaving
 
     def _drop_settled_front(self) -> None:
         """Forget the records at the tail's beginning that are settled: they need never be written."""

@@ -142,6 +142,10 @@ class PriorityStore(Compactable):
         return sum(store.returned_count for store in self._levels.values())
 
     @property
+    def is_leaving(self) -> bool:
+        return any(store.is_leaving for store in self._levels.values())
+
+    @property
     def dirty(self) -> bool:
         return any(store.dirty for store in self._levels.values())
 

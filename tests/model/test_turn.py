@@ -3,18 +3,21 @@ system that refuses writes loses nothing."""
 
 import errno
 import mmap
+from array import array
 from pathlib import Path
 
 import pytest
 from pamqp import commands
 
-from ipc.limits import LARGE_BODY_BYTES, UNREADABLE_RETRY_MS
+from ipc.limits import LARGE_BODY_BYTES, UNREADABLE_RETRY_MS, WRITE_BACK_MS
 from shards.model.queues.queue import Queue
 from shards.model.turn import Turn
+from shards.store.message_store import MessageStore
 from tests.model.making import Eater, append, declare, take_all
 from tests.protocols.conversation import Client, World, content
 from tests.simulation.simulated_files import SimulatedFiles
 from tests.simulation.small_limits import STORE, TAIL_BYTES_KEPT_MAX, small_limits
+from tests.store.messages import take
 
 
 class Publisher:
@@ -376,6 +379,30 @@ def test_a_dead_letter_is_written_before_its_original_goes(tmp_path: Path) -> No
 
     found = [after.vhost.queue(name).ready_count for name in ("jobs", "graves")]
     assert sum(found) == 1
+
+
+def test_the_journal_keeps_the_news_of_what_leaves_until_its_queue_has_heard_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client().open()
+    client.declare("jobs", durable=True)
+    client.publish("", "jobs", b"dig", persistent=True)
+    world.advance(WRITE_BACK_MS)
+    queue = world.vhost.queue("jobs")
+    assert isinstance(queue.store, MessageStore)
+    held = array("Q", (position for position, _ in take(queue.store)))
+
+    journal = queue.note_leaving(held)
+    assert journal is not None
+    world.turn.journals[journal] = None
+    dues = [journal.due]
+    world.advance(WRITE_BACK_MS)
+    dues.append(journal.due)
+    queue.settle_left(held)
+    world.advance(WRITE_BACK_MS)
+    world.advance(WRITE_BACK_MS)
+
+    assert all(dues)
+    assert journal.due == 0
 
 
 @pytest.mark.parametrize("refused", range(4))

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from pamqp import commands
 
+from ipc.limits import KIB, WRITE_BACK_MS
 from ipc.wire.amqp import properties
 from tests.protocols.conversation import Client, Content, World
+from tests.simulation.simulated_files import SimulatedFiles
+from tests.simulation.small_limits import small_limits
 
 
 @pytest.fixture
@@ -222,7 +225,91 @@ def test_a_copy_is_written_before_its_original_is_settled(tmp_path: Path, syncs:
 
     world.turn.finish(world.now + 200)
 
-    assert world.vhost.queue("q").unacknowledged_count == 0
+    assert world.vhost.queue("q").unacknowledged_count == (1 if syncs else 0)  # until the copy is on disk
     survivor = world.crash()
     assert survivor.vhost.queue("graves").ready_count == 1
     assert survivor.vhost.queue("q").ready_count <= (0 if syncs else 1)
+
+
+# safe on the way ------------------------------------------------------------------------------------------------------
+
+
+def bury_one(world: World, *, in_a_get: bool = False) -> None:
+    """Of the durable queue `jobs`, which has its dead letters in `graves`; it was confirmed, and is in its segment."""
+    client = world.client().open()
+    for name in ("graves", "busy"):
+        client.declare(name, durable=True)
+    arguments = to_dead(**{"x-dead-letter-routing-key": "graves", "x-message-ttl": 10 * WRITE_BACK_MS})
+    client.declare("jobs", durable=True, arguments=arguments)
+    client.publish("", "jobs", b"dead", persistent=True)
+    for _ in range(2):
+        world.advance(WRITE_BACK_MS)
+    world.sync()
+    if in_a_get:  # by which it has expired
+        world.syncs_by_itself = False
+        world.now = world.turn.now = world.now + 10 * WRITE_BACK_MS
+        assert client.get("jobs", acks=True) is None
+    else:
+        assert client.get("jobs", acks=True) is not None
+        world.syncs_by_itself = False
+        client.nack(1, requeue=False)
+
+
+def counts(world: World) -> list[int]:
+    return [world.vhost.queue(name).ready_count for name in ("jobs", "graves")]
+
+
+def test_an_original_is_held_until_its_copy_is_on_disk(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    bury_one(world)
+    jobs = world.vhost.queue("jobs")
+    held = jobs.unacknowledged_count
+
+    world.sync()
+
+    assert (held, jobs.unacknowledged_count) == (1, 0)
+    assert counts(world) == [0, 1]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_end_of_the_machine_loses_nothing_on_its_way_to_the_dead_letters(tmp_path: Path, seed: int) -> None:
+    """Also when the queues were written by then, which says nothing about the disk."""
+    files = SimulatedFiles(seed)
+    world = World(tmp_path, files=files)
+    bury_one(world)
+    for _ in range(2):
+        world.advance(WRITE_BACK_MS)
+
+    after = World(tmp_path, files=files.power_failure())
+
+    assert sum(counts(after)) >= 1
+
+
+def test_an_orderly_end_settles_originals_that_waited_for_the_disk(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    bury_one(world)
+
+    world.vhosts.close("/")
+
+    assert counts(World(tmp_path)) == [0, 1]
+
+
+@pytest.mark.parametrize("in_a_get", [False, True])
+def test_an_original_that_waited_for_the_disk_stays_gone_after_the_end_of_the_process(
+    tmp_path: Path, in_a_get: bool
+) -> None:
+    """However often files of the journal were used again by then."""
+    files = SimulatedFiles()
+    with small_limits():
+        world = World(tmp_path, files=files)
+        bury_one(world, in_a_get=in_a_get)
+        busy = world.client().open()
+        for _ in range(20):
+            busy.publish("", "busy", b"." * KIB, persistent=True)
+            world.checkpoint()
+            world.advance(WRITE_BACK_MS)
+            world.checkpoint()
+        after = World(tmp_path, files=files.restart())
+
+    assert not world.turn.is_storage_blocked
+    assert counts(after) == [0, 1]

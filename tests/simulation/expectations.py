@@ -120,6 +120,7 @@ class Gone:
     is_durable: bool = False
     is_noted: bool = False  # a turn that was written says so
     is_buried: bool = False  # a copy went to the dead letters
+    is_recent: bool = True  # since the last start
 
 
 class Expected:
@@ -181,7 +182,7 @@ class Expected:
     # while it runs ----------------------------------------------------------------------------------------------------
 
     def check(self, ready: int, unacknowledged: int, *, written: bool) -> None:
-        """Counts. Originals of dead letters that could not be written yet are held by the broker."""
+        """Counts. Originals of dead letters that are not on disk yet are held by the broker."""
         if self.buries is not None:
             return  # where a message may be twice, after a sudden end
         held = sum(copy.is_held for copy in self.present.values())
@@ -249,9 +250,8 @@ class Expected:
                 if copy.number not in numbers:
                     self._check_loss(copy, end, now, numbers, graves)
             for gone in self.gone.values():
-                is_moving = self.terms.graves and not gone.is_written and gone.copy.number not in numbers | graves
-                if is_moving and gone.is_buried and end.is_sudden and self._must_be_there(gone.copy, end):
-                    raise Violation(f"{self.name}: {gone.copy.number} is lost on its way to the dead letters")
+                if gone.is_buried and gone.copy.number not in numbers | graves:
+                    self._check_burial(gone, end)
         self._begin_again(numbers, end)
 
     def _check_loss(self, copy: Copy, end: End, now: int, numbers: set[int], graves: set[int]) -> None:
@@ -259,8 +259,16 @@ class Expected:
             return
         if not self._may_have_dropped(copy, now, numbers):
             raise Violation(f"{self.name}: {copy.number} is lost after {end.value}")
-        if self.terms.graves and end is not End.POWER and copy.number not in graves:
+        if self.terms.graves and copy.number not in graves:
             raise Violation(f"{self.name}: {copy.number} is neither there nor among the dead letters")
+
+    def _check_burial(self, gone: Gone, end: End) -> None:
+        # Where the news has left the process, the dead letters are asked for the copy.
+        is_moving = gone.is_recent if end is End.POWER else end.is_sudden and not gone.is_written
+        if self.terms.graves and is_moving and self._must_be_there(gone.copy, end):
+            raise Violation(
+                f"{self.name}: {gone.copy.number} is lost after {end.value}, on its way to the dead letters"
+            )
 
     def _must_be_there(self, copy: Copy, end: End) -> bool:
         if end is End.CLEAN:
@@ -297,6 +305,7 @@ class Expected:
             # A recovery brings to disk what the journal says. A segment that went without a word may be back.
             gone.is_durable = gone.is_durable or (gone.is_noted and gone.copy.is_persistent)
             gone.is_written = True
+            gone.is_recent = False
         self._unwritten = []
         self.may_be_taken = False
 

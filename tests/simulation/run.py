@@ -554,7 +554,7 @@ class Run:
                             self._bury(vhost.name, queue, copy)
             for queue in expected.values():
                 actual = vhost.queue(queue.name)
-                queue.check(actual.ready_count, actual.unacknowledged_count, written=written)
+                queue.check(actual.ready_count, actual.unacknowledged_count, written=written and not self.shard.is_slow)
                 if written:
                     queue.turn_written()
         if written:
@@ -601,7 +601,7 @@ class Run:
             turn.awake,
             turn.confirming,
         ]
-        if any(left) or turn._buried or turn._leaving:
+        if any(left) or turn.departures:
             raise Violation(f"left in the turn: {left}")
         self.shard.end_in_order()
         # What a power failure has torn looks like damage, where it was promised to nobody and so is in no journal.

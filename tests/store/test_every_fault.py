@@ -146,6 +146,10 @@ class _Behind(NamedTuple):
 
     store: MessageStore
 
+    @property
+    def is_leaving(self) -> bool:
+        return self.store.is_leaving
+
     def write_back(self, now: int, *, whole: bool) -> bool:
         return self.store.write_back(now, whole=whole)
 

@@ -361,6 +361,10 @@ class Behind:
     def __init__(self, store: MessageStore) -> None:
         self._store = store
 
+    @property
+    def is_leaving(self) -> bool:
+        return self._store.is_leaving
+
     def write_back(self, now: int, *, whole: bool) -> bool:
         return self._store.write_back(now, whole=whole)
 

@@ -308,7 +308,7 @@ class Queue(Bindable):
     # its terms --------------------------------------------------------------------------------------------------------
 
     def _make_upkeep(self) -> Upkeep:
-        return Upkeep(self.terms, self._bury, lambda positions: self._turn.bury(self, positions))
+        return Upkeep(self.terms, self._bury, lambda positions: self._turn.departures.add(self, positions))
 
     def used(self, now: int) -> None:
         """Somebody declared it or got something from it: its own expiry begins anew."""
@@ -405,7 +405,7 @@ class Queue(Bindable):
         for position in positions:
             span = store.read(position)
             self._bury(record.decode(span.buffer, span.start), reason, self._turn.now)
-        self._turn.bury(self, positions)
+        self._turn.departures.add(self, positions)
         self._turn.wake(self)
 
     def _bury(self, message: record.Record, reason: str, now: int) -> None:
@@ -420,7 +420,15 @@ class Queue(Bindable):
 
     def note_leaving(self, positions: "array[int]") -> Journal | None:
         """Tell the journal, and not yet the store, that these are settled; the journal, if there is one."""
-        return self.store.note_leaving(positions) if self.store is not None else None
+        journal = self.store.note_leaving(positions) if self.store is not None else None
+        if journal is not None:
+            journal.cover(self, self._turn.now)
+        return journal
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the journal was told of messages that are settled what the store has not heard."""
+        return self.store is not None and self.store.is_leaving
 
     def flush(self, now: int) -> None:
         """Write what is unwritten, or have the journal remember that it is; it has what it was told by now."""
@@ -463,6 +471,7 @@ class Queue(Bindable):
 
         Raises OSError when something could not be written; the files are closed all the same.
         """
+        self._turn.departures.hurry(self)
         if self.store is not None:
             self.store.close()
 

@@ -1,0 +1,101 @@
+"""What leaves a queue for others: copied there, noted, written, on disk, and only then settled where it was.
+
+```
+copies appended ─► noted with them, in one block of the journal ─► written ─► synced ─► settled
+                   an end of the process leaves both or none          ▲
+                                                         no file says so before the copies are safe
+```
+"""
+
+from array import array
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from shards.store.journal import Journal
+
+
+class Departing(Protocol):
+    """A queue as far as messages leave it."""
+
+    def note_leaving(self, positions: "array[int]") -> Journal | None:
+        """Tell the journal that these are settled, and nobody else; the journal, if there is one."""
+
+    def settle_left(self, positions: "array[int]") -> None:
+        """Copies of these messages are safe, with what `note_leaving` has noted of them: they are done with."""
+
+
+class Departure(NamedTuple):
+    """Messages of which there are copies elsewhere."""
+
+    queue: Departing
+    positions: "array[int]"
+    journal: Journal | None = None  # that has been told so
+
+
+class Departures:
+    """Of a shard, in the order in which they were made."""
+
+    __slots__ = ("_await_round", "_copied", "_noted", "_syncing")
+
+    def __init__(self, await_round: "Callable[[Departures], int] | None") -> None:
+        """`await_round` gives the number of the round after which what is written now is on disk, and has `released`
+        called then; None: to be written is enough.
+        """
+        self._await_round = await_round
+        self._copied: list[Departure] = []
+        self._noted: list[Departure] = []
+        self._syncing: list[tuple[int, Departure]] = []
+
+    def __len__(self) -> int:
+        return len(self._copied) + len(self._noted) + len(self._syncing)
+
+    @property
+    def are_new(self) -> bool:
+        """Whether copies were made that no journal has been told of."""
+        return bool(self._copied)
+
+    def add(self, queue: Departing, positions: "array[int]") -> None:
+        """Copies of these messages are in other queues."""
+        self._copied.append(Departure(queue, positions))
+
+    def note(self) -> Iterable[Journal]:
+        """Have journals told in the block that brings the copies; which ones were."""
+        copied, self._copied = self._copied, []
+        for departure in copied:
+            journal = departure.queue.note_leaving(departure.positions)
+            self._noted.append(departure._replace(journal=journal))
+            if journal is not None:
+                yield journal
+
+    def written(self) -> None:
+        """Journals were written, but for those that are dirty: what they were told has to be synced."""
+        left = []
+        for departure in self._noted:
+            if departure.journal is None or departure.journal.is_dirty:
+                left.append(departure)
+            elif self._await_round is None:
+                left.append(departure._replace(journal=None))
+            else:
+                self._syncing.append((self._await_round(self), departure))
+        self._noted = left
+
+    def flushed(self) -> None:
+        """Everything was written, and so all copies of which no journal was told."""
+        noted, self._noted = self._noted, []
+        self._settle(noted)
+
+    def released(self, durable_through: int) -> bool:
+        synced = [departure for number, departure in self._syncing if number <= durable_through]
+        del self._syncing[: len(synced)]
+        self._settle(synced)
+        return bool(self._syncing)
+
+    def hurry(self, queue: Departing) -> None:
+        """This queue is about to be closed: it settles what was written."""
+        leaving = [departure for _, departure in self._syncing if departure.queue is queue]
+        self._syncing = [syncing for syncing in self._syncing if syncing[1].queue is not queue]
+        self._settle(leaving)
+
+    def _settle(self, departures: Iterable[Departure]) -> None:
+        for queue, positions, _ in departures:
+            queue.settle_left(positions)
