@@ -516,6 +516,7 @@ class Run:
             except NothingToDo:
                 self.operations -= 1
                 self.tally[Exercised.NOTHING] += 1
+                return
             if step.action not in ("kill", "cut_power", "restart"):
                 self.check()
         except Stopped:
