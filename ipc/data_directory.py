@@ -12,6 +12,7 @@ DATA/
     queues/NUMBER/             a durable queue's segments and ack logs
     delayed/NUMBER/            the same for messages that wait at a durable exchange; NAME if every vhost has it
     transient/NUMBER/          the same for queues and exchanges that vanish; emptied whenever the vhost opens
+    unsynced                   there while some of it may be with the kernel only (`durability = "os"`)
 ```
 """
 
@@ -78,3 +79,8 @@ class VHostDirectory:
     @property
     def transient(self) -> Path:
         return self.root / "transient"
+
+    @property
+    def unsynced(self) -> Path:
+        """A mark, which `shards/store/unsynced.py` sets and takes away."""
+        return self.root / "unsynced"

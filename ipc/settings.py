@@ -65,13 +65,25 @@ class ConnectionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     set_timestamps: bool = False
 
 
+class VHostStoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What differs in one vhost; None: as elsewhere."""
+
+    durability: Durability | None = None
+
+
 class StoreSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """`[store]`: segments and when a message counts as safe."""
 
     durability: Durability = "fsync"
+    vhosts: dict[str, VHostStoreSettings] = {}
     segment_bytes_max: SegmentBytes = 8 * 1024 * 1024
     descriptors_open_max: Annotated[int, Meta(ge=16)] = 2048
     retry_seconds: Seconds = 1.0
+
+    def durability_of(self, vhost: str) -> Durability:
+        """What holds in this vhost."""
+        own = self.vhosts.get(vhost)
+        return self.durability if own is None or own.durability is None else own.durability
 
 
 class ShrinkSettings(Struct, frozen=True, forbid_unknown_fields=True):

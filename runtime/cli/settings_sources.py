@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from ipc.errors import ExitCode, StartRefused
-from ipc.settings import Settings
+from ipc.settings import Settings, ShrinkSettings, VHostStoreSettings
 
 ENVIRONMENT_PREFIX: Final = "EBBMQ_"
 CONFIG_VARIABLE: Final = "EBBMQ_CONFIG"
@@ -27,6 +27,10 @@ FIELD_TYPES: Final[dict[str, dict[str, Any]]] = {
     for name, section in SECTIONS.items()
 }
 
+TABLES: Final[dict[Any, str]] = {
+    ShrinkSettings: "{dict = {ratio = 3.0}}",
+    VHostStoreSettings: '{orders = {durability = "os"}}',
+}
 NOUNS: Final[dict[Any, str]] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
 
 # Pairs of which the first may not exceed the second.
@@ -154,7 +158,7 @@ def expectation(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return "a list of strings"
     if typing.get_origin(kind) is dict:
-        return "a table such as {dict = {ratio = 3.0}}"
+        return f"a table such as {TABLES[typing.get_args(kind)[1]]}"
     if typing.get_origin(kind) is not typing.Annotated:
         return NOUNS[kind]
     bare, *metas = typing.get_args(kind)

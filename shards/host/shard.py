@@ -60,7 +60,7 @@ class Shard(Compactable):
         self.data = data
         self.clock = BrokerClock()
         self.files = DiskFiles(settings.store.descriptors_open_max)
-        self.turn = Turn(syncs=settings.store.durability == "fsync")
+        self.turn = Turn()
         self.turn.now = self.clock()
         self.vhosts = VHosts(self.turn, self.files, settings.store, _fresh_name)
         self.bell = Bell()
@@ -132,6 +132,10 @@ class Shard(Compactable):
     def change_settings(self, settings: Settings) -> None:
         self.settings = settings
         configure_logging(settings.main.log_level, settings.main.log_format, shard=self.number)
+        for vhost in self.vhosts.change_settings(settings.store):
+            self._log.warning(
+                "vhost keeps its durability until it is opened again", vhost=vhost.name, durability=vhost.durability
+            )
 
     # what publishers wait for -----------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ _RETRIES_MAX: Final = 600
 class _Round(NamedTuple):
     number: int
     changes: Sequence[tuple[Definitions, list[Change]]]
-    batch: SyncBatch | None
+    batch: SyncBatch
 
 
 class Syncer:
@@ -66,7 +66,7 @@ class Syncer:
 
     def _begin(self) -> None:
         number = self._turn.begin_round()
-        batch = self._files.take_unsynced() if self._turn.syncs else None
+        batch = self._files.take_unsynced()
         changes = self._vhosts.take_changes()
         if not batch and not changes:
             # All that was to be brought to disk has been delivered and settled before it was even written.

@@ -37,9 +37,9 @@ class Departures:
 
     __slots__ = ("_await_round", "_copied", "_noted", "_syncing")
 
-    def __init__(self, await_round: "Callable[[Departures], int] | None") -> None:
+    def __init__(self, await_round: "Callable[[Departures], int]") -> None:
         """`await_round` gives the number of the round after which what is written now is on disk, and has `released`
-        called then; None: to be written is enough.
+        called then. Where there is no journal, to be written is enough.
         """
         self._await_round = await_round
         self._copied: list[Departure] = []
@@ -73,8 +73,6 @@ class Departures:
         for departure in self._noted:
             if departure.journal is None or departure.journal.is_dirty:
                 left.append(departure)
-            elif self._await_round is None:
-                left.append(departure._replace(journal=None))
             else:
                 self._syncing.append((self._await_round(self), departure))
         self._noted = left

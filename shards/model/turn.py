@@ -104,14 +104,13 @@ class Turn(Compactable):
         "resumable",
         "round_wanted",
         "shortages",
-        "syncs",
         "unflushed",
         "unreadable",
         "unsent",
     )
     COLLECTIONS = ("_waiting", "blocked", "checkpoints", "journals", "unflushed")
 
-    def __init__(self, *, syncs: bool = True) -> None:
+    def __init__(self) -> None:
         self.now = 0
         self.agenda: Agenda[Expiring] = Agenda(APPOINTMENT_MS)
         self.awake: list[Deliverable] = []
@@ -124,14 +123,13 @@ class Turn(Compactable):
         self.blocked: dict[Sender, None] = {}  # publishers that wait until nothing is short
         self.notices: list[Notice] = []  # for the host to log
         self.unreadable: list[tuple[Deliverable, OSError]] = []  # for the host to tell about
-        self.syncs = syncs  # False: durability = "os", a write to the page cache is enough
         self.next_round = 1
         self.round_wanted = False
         self.shortages: frozenset[Shortage] = frozenset()
         self.published = 0  # messages, since the host last looked
         self.delivered = 0  # the same of messages handed to consumers
         self._waiting: dict[Awaiting, None] = {}
-        self.departures = Departures(self.await_round if syncs else None)
+        self.departures = Departures(self.await_round)
 
     def children(self) -> Iterable[Compactable]:
         return (self.agenda,)

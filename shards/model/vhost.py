@@ -67,7 +67,9 @@ class VHost(Compactable):
         fresh_name: FreshName,
         rules: Rules = NO_RULES,
     ) -> None:
+        """What differs for vhosts in `settings` holds until it is opened again."""
         self.name = name
+        self.durability = settings.durability_of(name)
         self.rulebook = Rulebook(rules)
         self.revision = 0  # of the topology: a remembered route is good while this stays the same
         self.changes: list[Change] = []
@@ -76,7 +78,7 @@ class VHost(Compactable):
         self._files = files
         self._settings = settings
         self._turn = turn
-        self._journal = Journal(files, str(self._paths.journal)) if turn.syncs else None
+        self._journal = Journal(files, str(self._paths.journal)) if self.awaits_disk else None
         self._fresh_name = fresh_name
         self._number_next = 1
         self._queues: dict[str, Queue] = {}
@@ -84,6 +86,11 @@ class VHost(Compactable):
         self._exchanges: dict[str, Exchange] = {"": DefaultExchange(self._queues_get)}
         for exchange, kind in PREDECLARED.items():
             self._exchanges[exchange] = self._ruled(EXCHANGE_TYPES[kind](exchange))
+
+    @property
+    def awaits_disk(self) -> bool:
+        """Whether a message counts as safe only once it is on disk."""
+        return self.durability == "fsync"
 
     @property
     def compaction_label(self) -> str:
@@ -499,7 +506,7 @@ class VHost(Compactable):
             self._turn,
             store,
             partial(self._release, exchange),
-            is_durable=exchange.is_durable,
+            awaits_disk=exchange.is_durable and self.awaits_disk,
         )
         return room
 

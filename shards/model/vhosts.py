@@ -15,10 +15,12 @@ from shards.model.queues.queue import Queue
 from shards.model.turn import FreshName, Turn
 from shards.model.vhost import VHost
 from shards.model.waiting_room import WaitingRoom
+from shards.store import unsynced
 from shards.store.definitions import Change, Definitions
 from shards.store.files import Files
 from shards.store.recovery import RecoveryReport
 from shards.store.replay import replay
+from shards.store.unsynced import UnsyncedFiles
 
 _NOTHING = Permissions(configure="", write="", read="")
 
@@ -56,7 +58,7 @@ class VHosts(Compactable):
         self._refuse_if_bereft(paths)
         definitions = Definitions(str(paths.definitions))
         report = RecoveryReport()
-        vhost = VHost(name, Path(directory), self._files, self._settings, self._turn, self._fresh_name, rules)
+        vhost = self._made(name, Path(directory), rules)
         try:
             stored = definitions.load()
             numbers = {queue.number for queue in stored.queues}
@@ -70,6 +72,10 @@ class VHosts(Compactable):
                 lambda number: str(paths.queues / str(number)) if number in numbers else None,
                 report,
             )
+            if vhost.awaits_disk:
+                unsynced.catch_up(self._files, paths)
+            else:
+                unsynced.mark(self._files, paths)
             vhost.restore(stored.exchanges, stored.queues, stored.bindings, report, self._turn.now)
             # Numbers of deleted queues, and of segments in queues that are empty, are used again: what had them before
             # must not come back. A file that is not there leads to the directories it would be in.
@@ -80,6 +86,11 @@ class VHosts(Compactable):
         self._vhosts[name] = vhost
         self._definitions[name] = definitions
         return vhost, report
+
+    def _made(self, name: str, directory: Path, rules: Rules) -> VHost:
+        awaits_disk = self._settings.durability_of(name) == "fsync"
+        files = self._files if awaits_disk else UnsyncedFiles(self._files)
+        return VHost(name, directory, files, self._settings, self._turn, self._fresh_name, rules)
 
     def _refuse_if_bereft(self, paths: VHostDirectory) -> None:
         """Queues are made after the file that names them, so if it is gone they are not orphans: it was lost."""
@@ -117,6 +128,11 @@ class VHosts(Compactable):
                 definitions.commit(changes)
         finally:
             definitions.close()
+
+    def change_settings(self, settings: StoreSettings) -> list[VHost]:
+        """For vhosts that are opened from now on; those open ones that would be opened with another durability."""
+        self._settings = settings
+        return [vhost for name, vhost in self._vhosts.items() if vhost.durability != settings.durability_of(name)]
 
     def names(self) -> list[str]:
         return list(self._vhosts)

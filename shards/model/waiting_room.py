@@ -46,15 +46,18 @@ class WaitingRoom(Compactable):
     )
     KIND = "delayed messages"
 
-    def __init__(self, name: str, turn: Turn, store: MessageStore, release: Release, *, is_durable: bool) -> None:
-        """`name` says in the log whose it is; what is in the store already waited before the last start."""
+    def __init__(self, name: str, turn: Turn, store: MessageStore, release: Release, *, awaits_disk: bool) -> None:
+        """`name` says in the log whose it is; what is in the store already waited before the last start.
+
+        `awaits_disk`: what it releases counts as safe once it is on disk, and not before.
+        """
         self.name = name
         self.appointment = 0
         self.is_awake = False
         self._turn = turn
         self._store: MessageStore | None = store
         self._release = release
-        self._awaits_disk = is_durable and turn.syncs
+        self._awaits_disk = awaits_disk
         self._settling: list[tuple[int, array[int]]] = []  # what was released, with the round its copies are part of
         self._schedule = Schedule()
         self._seat_new(store)

@@ -209,6 +209,30 @@ def test_hup_applies_what_can_change_and_names_what_cannot(new_broker: StartBrok
     connect(broker).close()
 
 
+def test_hup_tells_which_vhosts_keep_their_durability_and_new_ones_have_the_new(
+    new_broker: StartBroker, tmp_path: Path
+) -> None:
+    settings = tmp_path / "ebbmq.toml"
+    settings.write_text("")
+    broker = new_broker(shards=1, arguments=["--config", str(settings)]).start()
+    settings.write_text('[store.vhosts."/"]\ndurability = "os"\n[store.vhosts.orders]\ndurability = "os"\n')
+    start = len(broker.log)
+    broker.process.send_signal(signal.SIGHUP)
+
+    told = broker.await_log("keeps its durability until it is opened again", after=start)
+    broker.add_vhost("orders", shard=0)
+    broker.await_log("vhost opened", after=start)
+
+    assert "vhost=/" in told
+    assert "durability=fsync" in told
+    assert not list(broker.data.glob("vhosts/1/unsynced"))
+    assert list(broker.data.glob("vhosts/2/unsynced"))
+    assert broker.stop() == 0
+    broker.start()
+    assert list(broker.data.glob("vhosts/1/unsynced"))
+    assert broker.stop() == 0
+
+
 def test_hup_with_a_broken_file_changes_nothing(new_broker: StartBroker, tmp_path: Path) -> None:
     config = tmp_path / "ebbmq.toml"
     config.write_text("[compaction]\nratio = 2.0\n")

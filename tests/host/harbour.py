@@ -30,10 +30,11 @@ class Harbour:
 
     def __init__(self, directory: Path, *, syncs: bool = False) -> None:
         self.now = 1_000_000
-        self.turn = Turn(syncs=syncs)
+        self.turn = Turn()
         self.files = DiskFiles(64)
         names = count(1)
-        self.vhosts = VHosts(self.turn, self.files, StoreSettings(), lambda: f"name-{next(names)}")
+        settings = StoreSettings(durability="fsync" if syncs else "os")
+        self.vhosts = VHosts(self.turn, self.files, settings, lambda: f"name-{next(names)}")
         self.sockets: list[socket.socket] = []  # the broker's ends
         directory.mkdir(parents=True, exist_ok=True)
         self.vhost, _report = self.vhosts.open("/", str(directory))

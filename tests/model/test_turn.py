@@ -10,6 +10,7 @@ import pytest
 from pamqp import commands
 
 from ipc.limits import LARGE_BODY_BYTES, UNREADABLE_RETRY_MS, WRITE_BACK_MS
+from ipc.settings import StoreSettings
 from shards.model.queues.queue import Queue
 from shards.model.turn import Turn
 from shards.store.message_store import MessageStore
@@ -144,7 +145,7 @@ def test_writing_again_loses_nothing_and_confirms(world: World, files: Simulated
 def test_one_queue_that_cannot_be_written_keeps_no_other_from_being_written_later(
     tmp_path: Path, files: SimulatedFiles
 ) -> None:
-    world = World(tmp_path, files=files, syncs=False)
+    world = World(tmp_path, files=files, store=StoreSettings(durability="os"))
     queues = [declare(world.vhost, f"jobs-{number}") for number in range(5)]
     for queue in queues:
         append(queue, b"dig")
@@ -255,7 +256,7 @@ def test_a_publisher_may_leave_while_it_waits(world: World, files: SimulatedFile
 
 
 def test_a_message_half_taken_in_when_storage_refuses_is_completed(tmp_path: Path, files: SimulatedFiles) -> None:
-    world = World(tmp_path, files=files, syncs=False)
+    world = World(tmp_path, files=files, store=StoreSettings(durability="os"))
     publisher, consumer = publisher_and_consumer(world)
     whole = content("", "work", b"x" * 1000)
     publisher.send(whole[:-500])

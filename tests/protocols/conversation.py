@@ -36,14 +36,13 @@ class World:
         directory: Path,
         *,
         files: Files | None = None,
-        syncs: bool = True,
         settings: ConnectionSettings | None = None,
         store: StoreSettings | None = None,
         shard: Any = None,
     ) -> None:
         """`shard`: anything with a turn, files and vhosts of its own to use instead of new ones."""
         self.now = 1_000_000
-        self.turn = shard.turn if shard else Turn(syncs=syncs)
+        self.turn = shard.turn if shard else Turn()
         self.turn.now = self.now
         self.files = shard.files if shard else files or DiskFiles(64)
         self.settings = settings or ConnectionSettings()

@@ -7,6 +7,7 @@ import pytest
 from pamqp import commands
 
 from ipc.limits import LARGE_BODY_BYTES
+from ipc.settings import StoreSettings
 from ipc.wire.amqp import methods
 from tests.protocols.conversation import Client, World, content
 
@@ -166,7 +167,7 @@ def test_a_channel_opened_again_counts_anew(world: World, client: Client) -> Non
 
 
 def test_without_syncing_a_written_message_is_confirmed(tmp_path_factory: pytest.TempPathFactory) -> None:
-    world = World(tmp_path_factory.mktemp("os"), syncs=False)
+    world = World(tmp_path_factory.mktemp("os"), store=StoreSettings(durability="os"))
     client = world.client().open()
     client.declare("lasting", durable=True)
     client.ask(commands.Confirm.Select())

@@ -7,6 +7,7 @@ import pytest
 from pamqp import commands
 
 from ipc.limits import KIB, WRITE_BACK_MS
+from ipc.settings import Durability, StoreSettings
 from ipc.wire.amqp import properties
 from tests.protocols.conversation import Client, Content, World
 from tests.simulation.simulated_files import SimulatedFiles
@@ -214,9 +215,9 @@ def test_what_is_acknowledged_is_not_counted_any_more(world: World, client: Clie
     assert not world.vhost.queue("q").returned_count
 
 
-@pytest.mark.parametrize("syncs", [True, False], ids=["with a journal", "without"])
-def test_a_copy_is_written_before_its_original_is_settled(tmp_path: Path, syncs: bool) -> None:
-    world = World(tmp_path, syncs=syncs)
+@pytest.mark.parametrize("durability", ["fsync", "os"])
+def test_a_copy_is_written_before_its_original_is_settled(tmp_path: Path, durability: Durability) -> None:
+    world = World(tmp_path, store=StoreSettings(durability=durability))
     client = world.client().open()
     client.declare("graves", durable=True)
     arguments = to_dead(**{"x-message-ttl": 100, "x-dead-letter-routing-key": "graves"})
@@ -225,10 +226,11 @@ def test_a_copy_is_written_before_its_original_is_settled(tmp_path: Path, syncs:
 
     world.turn.finish(world.now + 200)
 
-    assert world.vhost.queue("q").unacknowledged_count == (1 if syncs else 0)  # until the copy is on disk
+    is_held = durability == "fsync"  # until the copy is on disk
+    assert world.vhost.queue("q").unacknowledged_count == is_held
     survivor = world.crash()
     assert survivor.vhost.queue("graves").ready_count == 1
-    assert survivor.vhost.queue("q").ready_count <= (0 if syncs else 1)
+    assert survivor.vhost.queue("q").ready_count <= (0 if durability == "fsync" else 1)
 
 
 # safe on the way ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 from pamqp import commands
 
 from ipc.limits import LARGE_BODY_BYTES, UNCOMMITTED_BYTES_MAX
+from ipc.settings import StoreSettings
 from ipc.wire.amqp import methods
 from tests.protocols.conversation import Client, Content, World, content
 from tests.simulation.simulated_files import SimulatedFiles, Stopped
@@ -363,7 +364,7 @@ def test_a_commit_of_transient_messages_is_answered_at_once(world: World, client
 
 
 def test_where_writing_is_enough_a_commit_is_answered_after_it(tmp_path: Path) -> None:
-    world = World(tmp_path, syncs=False)
+    world = World(tmp_path, store=StoreSettings(durability="os"))
     client = world.client().open()
     client.declare("jobs", durable=True)
     client.ask(commands.Tx.Select())

@@ -22,6 +22,7 @@ class Confirms:
         "_awaits_disk",
         "_channel",
         "_confirmed",
+        "_disk_counts",
         "_is_listed",
         "_pending",
         "_published",
@@ -30,10 +31,12 @@ class Confirms:
         "_write",
     )
 
-    def __init__(self, channel: int, turn: Turn, write: Callable[[bytes], None]) -> None:
+    def __init__(self, channel: int, turn: Turn, write: Callable[[bytes], None], *, disk_counts: bool) -> None:
+        """`disk_counts`: that what is to be kept is with the kernel is not enough."""
         self._channel = channel
         self._turn = turn
         self._write = write
+        self._disk_counts = disk_counts
         self._published = 0
         self._confirmed = 0
         self._refused: list[int] = []  # numbers of publishes to be answered with basic.nack, in order
@@ -49,7 +52,7 @@ class Confirms:
     def published(self, count: int, *, awaits_disk: bool) -> None:
         """`count` more messages were taken in and routed, if only to nowhere."""
         self._published += count
-        self._awaits_disk = self._awaits_disk or awaits_disk
+        self._awaits_disk = self._awaits_disk or (awaits_disk and self._disk_counts)
         if not self._is_listed:
             self._is_listed = True
             self._turn.confirming.append(self)
@@ -61,7 +64,7 @@ class Confirms:
 
     def written(self, turn: Turn) -> None:
         self._is_listed = False
-        if self._awaits_disk and turn.syncs:
+        if self._awaits_disk:
             self._await(turn.await_round(self))
         elif self._pending:
             self._await(self._pending.pop()[0])

@@ -351,7 +351,7 @@ class Connection(Compactable):
         """What the held reply promises has left the process."""
         if self._held is None:
             return
-        if turn.syncs:
+        if self.vhost.awaits_disk:
             self._held_until = turn.await_round(self)
         else:
             self.released(self._held_until)

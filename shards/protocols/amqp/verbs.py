@@ -19,7 +19,10 @@ def select_confirms(channel: Channel, method: commands.Confirm.Select) -> Method
     if channel.transaction is not None:
         raise PreconditionFailed("cannot switch from tx to confirm mode")
     if channel.confirms is None:
-        channel.confirms = Confirms(channel.number, channel.connection.turn, channel.connection.write)
+        connection = channel.connection
+        channel.confirms = Confirms(
+            channel.number, connection.turn, connection.write, disk_counts=connection.vhost.awaits_disk
+        )
     return None if method.nowait else commands.Confirm.SelectOk()
 
 

@@ -61,6 +61,14 @@ def test_variables_of_others_with_our_prefix_are_left_alone() -> None:
         ("[main]\nshards = 0\n", "main.shards: expected a whole number from 1 to 256, not 0"),
         ("[main]\nlog_level = 'loud'\n", "main.log_level: expected one of debug, info, warning, error, not 'loud'"),
         ("[users]\nloopback_only = 'guest'\n", "users.loopback_only: expected a list of strings, not 'guest'"),
+        (
+            "[store]\nvhosts = {orders = 1}\n",
+            "store.vhosts: expected a table such as {orders = {durability = \"os\"}}, not {'orders': 1}",
+        ),
+        (
+            "[compaction]\nkinds = {dict = 1}\n",
+            "compaction.kinds: expected a table such as {dict = {ratio = 3.0}}, not {'dict': 1}",
+        ),
         ("[main\n", "is not TOML: Expected ']' at the end of a table declaration (at line 1, column 6)"),
     ],
 )
