@@ -12,6 +12,7 @@ DATA/
     queues/NUMBER/             a durable queue's segments and ack logs
     delayed/NUMBER/            the same for messages that wait at a durable exchange; NAME if every vhost has it
     transient/NUMBER/          the same for queues and exchanges that vanish; emptied whenever the vhost opens
+    aside/                     what a backup under way still needs
     unsynced                   there while some of it may be with the kernel only (`durability = "os"`)
 ```
 """
@@ -79,6 +80,11 @@ class VHostDirectory:
     @property
     def transient(self) -> Path:
         return self.root / "transient"
+
+    @property
+    def aside(self) -> Path:
+        """Files that a backup still needs and the vhost does not; gone with it, or when the vhost opens again."""
+        return self.root / "aside"
 
     @property
     def unsynced(self) -> Path:

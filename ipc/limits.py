@@ -114,6 +114,14 @@ SEGMENT_OFFSET_MAX: Final = 2**32 - 64 * KIB  # offsets are 32 bits wide; only a
 DAMAGES_REMEMBERED_MAX: Final = 100  # sentences about damage kept for the log of one start
 DEFINITIONS_CACHE_KIB: Final = 256  # of pages a vhost's definitions file keeps in memory
 
+# backups --------------------------------------------------------------------------------------------------------------
+BACKUP_SECONDS_MAX: Final = 24 * 3600.0
+BACKUP_PROGRESS_SECONDS: Final = 1.0  # between two signs of life, the first of which finds out that nobody listens
+BACKUP_MANIFEST_BYTES_MAX: Final = 1024 * MIB  # with 200 bytes a file
+COPIED_AT_ONCE_BYTES: Final = 4 * MIB  # in one call to the kernel
+COPIED_BETWEEN_SYNCS_BYTES: Final = 32 * MIB  # clients' syncs wait for what is dirty on the same disk
+COPIED_BETWEEN_SYNCS_FILES: Final = 256  # small ones share a commit of the file system
+
 # compaction -----------------------------------------------------------------------------------------------------------
 SLICE_SECONDS_MAX: Final = 0.001  # the longest a compaction slice may hold the event loop
 STEPS_PER_CLOCK_CHECK: Final = 16  # when none of them freed anything

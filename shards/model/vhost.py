@@ -31,6 +31,7 @@ from shards.model.queues.queue import GENERATED, Owner, Queue
 from shards.model.queues.terms import read_terms, recall_terms
 from shards.model.turn import FreshName, Notice, Turn
 from shards.model.waiting_room import WaitingRoom
+from shards.store.copying import Piece
 from shards.store.definitions import (
     BindingDefinition,
     Change,
@@ -74,11 +75,11 @@ class VHost(Compactable):
         self.revision = 0  # of the topology: a remembered route is good while this stays the same
         self.changes: list[Change] = []
         self.connections: dict[Compactable, None] = {}
-        self._paths = VHostDirectory(directory)
+        self.paths = VHostDirectory(directory)
         self._files = files
         self._settings = settings
         self._turn = turn
-        self._journal = Journal(files, str(self._paths.journal)) if self.awaits_disk else None
+        self._journal = Journal(files, str(self.paths.journal)) if self.awaits_disk else None
         self._fresh_name = fresh_name
         self._number_next = 1
         self._queues: dict[str, Queue] = {}
@@ -511,7 +512,7 @@ class VHost(Compactable):
         return room
 
     def _waiting_directory(self, exchange: Exchange) -> str:
-        parent = self._paths.delayed if exchange.is_durable else self._paths.transient
+        parent = self.paths.delayed if exchange.is_durable else self.paths.transient
         return str(parent / (str(exchange.number) if exchange.number else exchange.name))
 
     # its files --------------------------------------------------------------------------------------------------------
@@ -569,7 +570,7 @@ class VHost(Compactable):
 
     def _restore_waiting(self, report: RecoveryReport) -> None:
         """Also at exchanges that delay nothing any more: what waits there waits to the end."""
-        present = {str(self._paths.delayed / entry) for entry in self._files.list(str(self._paths.delayed))}
+        present = {str(self.paths.delayed / entry) for entry in self._files.list(str(self.paths.delayed))}
         for exchange in self._exchanges.values():
             directory = self._waiting_directory(exchange)
             if directory in present:
@@ -585,6 +586,27 @@ class VHost(Compactable):
         destination = find(stored.destination)
         if source is not None and destination is not None:
             source.bind(Binding(source, destination, stored.routing_key, stored.arguments))
+
+    def pieces(self) -> Iterator[Piece]:
+        """What of its files the next start would find if the process ended now. Raises OSError."""
+        if self._journal is not None:
+            yield from self._journal.pieces()
+        for queue in self._queues.values():
+            if queue.store is not None and self._is_stored(queue):
+                for level in queue.store.levels():
+                    yield from level.pieces()
+        for exchange in self._exchanges.values():
+            if exchange.waiting_room is not None and exchange.is_durable:
+                yield from exchange.waiting_room.pieces()
+
+    def keep_files(self) -> None:
+        """While they are copied."""
+        if self._journal is not None:
+            self._journal.keep_files()
+
+    def free_files(self) -> None:
+        if self._journal is not None:
+            self._journal.free_files()
 
     def close(self) -> list[tuple[Queue | WaitingRoom, OSError]]:
         """Write and close everything; exclusive and transient queues are gone for good.
@@ -669,7 +691,7 @@ class VHost(Compactable):
         )
 
     def _directory(self, queue: Queue) -> str:
-        parent = self._paths.queues if self._is_stored(queue) else self._paths.transient
+        parent = self.paths.queues if self._is_stored(queue) else self.paths.transient
         return str(parent / str(queue.number))
 
     def _take_number(self) -> int:

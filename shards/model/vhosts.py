@@ -1,6 +1,6 @@
 """The virtual hosts this shard owns, the rights of their users, and the way in for clients."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
@@ -10,6 +10,7 @@ from ipc.messages.rules import NO_RULES, Rules
 from ipc.settings import StoreSettings
 from shards.compaction.compactable import Compactable
 from shards.model.access import Access
+from shards.model.cut import Cut
 from shards.model.exchanges.registry import PREDECLARED
 from shards.model.queues.queue import Queue
 from shards.model.turn import FreshName, Turn
@@ -53,6 +54,7 @@ class VHosts(Compactable):
         paths = VHostDirectory(directory)
         for path in (paths.queues, paths.transient):
             self._files.make_directory(str(path), sync=True)
+        self._files.remove_tree(str(paths.aside))
         self._files.remove_tree(str(paths.transient))
         self._files.make_directory(str(paths.transient), sync=True)
         self._refuse_if_bereft(paths)
@@ -133,6 +135,17 @@ class VHosts(Compactable):
         """For vhosts that are opened from now on; those open ones that would be opened with another durability."""
         self._settings = settings
         return [vhost for name, vhost in self._vhosts.items() if vhost.durability != settings.durability_of(name)]
+
+    def cut(self, name: str, target: Path, committing: Callable[[Definitions], Sequence[Change]]) -> Cut | None:
+        """Note what a vhost is at this moment, between two turns, to be copied to a directory; None: it is not here.
+
+        `committing`: changes of some definitions that were taken and not told to be committed. Raises OSError.
+        """
+        vhost = self._vhosts.get(name)
+        if vhost is None:
+            return None
+        pending = [*committing(self._definitions[name]), *vhost.changes]
+        return Cut(vhost, vhost.paths, VHostDirectory(target), self._files, pending)
 
     def names(self) -> list[str]:
         return list(self._vhosts)

@@ -19,6 +19,7 @@ from shards.model.publication import Publication
 from shards.model.schedule import Schedule
 from shards.model.turn import Turn
 from shards.store import record
+from shards.store.copying import Piece
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 
@@ -85,6 +86,10 @@ class WaitingRoom(Compactable):
         positions = self._schedule.take_all()
         self._settle(positions)
         return len(positions)
+
+    def pieces(self) -> Iterable[Piece]:
+        """What of its files belongs to it at this moment."""
+        return () if self._store is None else self._store.pieces()
 
     # the turn's side --------------------------------------------------------------------------------------------------
 

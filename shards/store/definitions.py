@@ -267,7 +267,7 @@ class Definitions(Compactable):
 
         Raises OSError when the file system refuses; the same changes may then be committed again later.
         """
-        with self._turn, self._as_os_errors():
+        with self._turn, as_os_errors(self._path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 for change in changes:
@@ -354,15 +354,17 @@ class Definitions(Compactable):
                 ExitCode.STORE_DAMAGED, f"The definitions in {self._path} are damaged: {fault}."
             ) from fault
 
-    @contextmanager
-    def _as_os_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as fault:
-            number = _error_number(fault)
-            if number is None:
-                raise
-            raise OSError(number, os.strerror(number), str(self._path)) from fault
+
+@contextmanager
+def as_os_errors(path: Path) -> Iterator[None]:
+    """What SQLite complains about as the operating system would have called it, where that is at fault."""
+    try:
+        yield
+    except sqlite3.OperationalError as fault:
+        number = _error_number(fault)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from fault
 
 
 def _error_number(fault: Exception) -> int | None:

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from ipc.messages.commands import Level
 from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.store.blocks import Buffer
+from shards.store.copying import Copying, DiskCopying, Piece
 
 IOV_PARTS_MAX: Final = 1024  # IOV_MAX of Linux
 MAPS_OPEN_MAX: Final = 512  # of one shard, each one more descriptor until Python 3.13
@@ -95,6 +96,13 @@ class Files(Protocol):
         wrong there is told to `take_unsynced`'s batch as well.
         """
 
+    def begin_copy(self, pieces: Sequence[Piece], root: str, target: str, aside: str) -> Copying:
+        """Have pieces of files below `root`, as they are now, copied to the same places below `target`.
+
+        Whatever becomes of those files meanwhile; only one copy is made at a time. `target` is a directory that is
+        there, `aside` one of the same file system as the files, which is not.
+        """
+
     def nonce(self) -> int:
         """Chance, for the salt of a new segment: 32 bits."""
 
@@ -164,6 +172,7 @@ class DiskFiles(Compactable):
     """The file system. Keeps at most `descriptors_open_max` files and `maps_open_max` maps open, latest used last."""
 
     __slots__ = (
+        "_copying",
         "_descriptors",
         "_descriptors_open_max",
         "_maps",
@@ -181,6 +190,7 @@ class DiskFiles(Compactable):
         self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
         self._unsynced: dict[str, None] = {}
         self._unsynced_directories: dict[str, None] = {}
+        self._copying: DiskCopying | None = None
 
     @property
     def descriptors_open(self) -> int:
@@ -234,6 +244,9 @@ class DiskFiles(Compactable):
             _write_rest(number, offset, parts, written)
 
     def rename(self, path: str, new_path: str) -> None:
+        if self._copying is not None:
+            self._copying.keep(path)
+            self._copying.keep(new_path)
         self.forget(path)
         self.forget(new_path)
         os.rename(path, new_path)
@@ -243,6 +256,8 @@ class DiskFiles(Compactable):
         self._unsynced_directories[os.path.dirname(new_path)] = None
 
     def unlink(self, path: str) -> None:
+        if self._copying is not None:
+            self._copying.keep(path)
         self.forget(path)
         self._unsynced.pop(path, None)
         try:
@@ -337,6 +352,12 @@ class DiskFiles(Compactable):
         for parent in dict.fromkeys(map(os.path.dirname, paths)):
             directories.update(dict.fromkeys((parent, os.path.dirname(parent))))
         return DiskSyncBatch([(path, None) for path in paths], list(directories))
+
+    # copying ----------------------------------------------------------------------------------------------------------
+
+    def begin_copy(self, pieces: Sequence[Piece], root: str, target: str, aside: str) -> DiskCopying:
+        self._copying = DiskCopying(pieces, root, target, aside)
+        return self._copying
 
     def nonce(self) -> int:
         return int.from_bytes(os.urandom(NONCE_BYTES), "little")

@@ -51,6 +51,7 @@ from shards.store.blocks import (
     block_header,
     file_header,
 )
+from shards.store.copying import Piece
 from shards.store.files import Files, SyncBatch
 
 JOURNAL_SUFFIX: Final = ".journal"
@@ -86,6 +87,7 @@ class Journal(Compactable):
         "_directory",
         "_end",
         "_files",
+        "_kept",
         "_number",
         "_salt",
         "_spare",
@@ -107,6 +109,7 @@ class Journal(Compactable):
         self._salt = 0
         self._end = 0  # where its next block goes; 0: no file is written
         self._capacity = 0
+        self._kept = 0  # files up to this number may not be overwritten
         self._closed: deque[int] = deque(maxlen=JOURNAL_FILES_MAX)  # full, and not covered by a checkpoint
         self._spare: deque[int] = deque()  # covered, to be used again; the oldest first, which is how they must go
         self._covered: dict[Covered, _Since] = {}  # oldest first
@@ -204,7 +207,7 @@ class Journal(Compactable):
             raise OSError(errno.EAGAIN, "the journal is full until a checkpoint has ended", self._directory)
         number = self._number + 1
         path = self._path(number)
-        if self._spare:
+        if self._spare and self._spare[0] > self._kept:
             capacity = self._files.size(self._path(self._spare[0]))
             self._files.rename(self._path(self._spare[0]), path)
             self._spare.popleft()
@@ -318,6 +321,23 @@ class Journal(Compactable):
         self._spare.clear()
         self._unsynced = {}
         self._syncing = {}
+
+    # copies -----------------------------------------------------------------------------------------------------------
+
+    def pieces(self) -> Iterator[Piece]:
+        """What of its files is not covered at this moment. Raises OSError."""
+        for number in self._closed:
+            path = self._path(number)
+            yield Piece(path, self._files.size(path), is_final=False)
+        if self._end > FILE_HEADER_BYTES:
+            yield Piece(self._path(self._number), self._end, is_final=False)
+
+    def keep_files(self) -> None:
+        """Overwrite nothing that is there now, until `free_files`; covered files may go all the same."""
+        self._kept = self._number
+
+    def free_files(self) -> None:
+        self._kept = 0
 
     def holdings(self) -> Iterable[tuple[str, int]]:
         return (("journal", sys.getsizeof(self._batch)),)

@@ -66,6 +66,7 @@ from shards.store.blocks import (
     records_at,
 )
 from shards.store.columns import add_offsets, body_bytes, settled_front
+from shards.store.copying import Piece
 from shards.store.files import Files
 from shards.store.journal import Journal
 from shards.store.moment import STILL, Moment
@@ -288,6 +289,11 @@ class MessageStore(Compactable):
         """
         is_known = self.journal is not None and self._is_noted
         return not (is_known or self._segments or self._tail_count or self.ready_count or self.unacknowledged_count)
+
+    def pieces(self) -> Iterator[Piece]:
+        """What of its files belongs to it at this moment; the rest of it is in its journal, if it has one."""
+        for segment in self._segments.values():
+            yield from segment.pieces(is_sealed=segment is not self._active)
 
     @property
     def segment_count(self) -> int:

@@ -8,7 +8,7 @@ disk. A file in which something did not verify is renamed when its messages are 
 import mmap
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from ipc.limits import SEGMENT_BYTES_FIRST
@@ -25,6 +25,7 @@ from shards.store.blocks import (
     read_file_header,
 )
 from shards.store.columns import body_bytes
+from shards.store.copying import Piece
 from shards.store.files import Files
 from shards.store.record import LENGTH, RECORD_HEAD, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
@@ -87,6 +88,13 @@ class Segment(Compactable):
         self.holes: dict[int, int] | None = None  # stretches that did not verify: where each ends
         self.is_damaged = False
         self.guard: ThrashGuard | None = None  # once its pages were given back
+
+    def pieces(self, *, is_sealed: bool) -> Iterator[Piece]:
+        """What of its files belongs to it at this moment."""
+        if self.size > FILE_HEADER_BYTES:
+            yield Piece(self.path, self.size, is_final=is_sealed and self.capacity == self.size)
+        if self.acks.end:
+            yield Piece(self.acks_path, self.acks.end, is_final=False)
 
     def used(self, now: int) -> None:
         """Its pages are in memory again, or about to be."""

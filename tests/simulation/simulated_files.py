@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from shards.store.blocks import Buffer
+from shards.store.copying import Copied, Piece
 from tests.simulation.exercised import Exercised, Tally
 
 
@@ -98,6 +99,31 @@ class SimulatedSyncBatch:
         for file in self._files:
             file.sync()
         self._settle(self._directories)
+
+
+class SimulatedCopying:
+    """Refers to files by what they are and not by name, so nothing has to be kept."""
+
+    def __init__(self, files: "SimulatedFiles", pieces: Sequence[Piece], root: str, target: str) -> None:
+        self._files = files
+        self._pieces = [
+            (files._found(piece.path), piece.end, target + piece.path.removeprefix(root)) for piece in pieces
+        ]
+
+    def run(self, proceed: Callable[[], None]) -> Copied:
+        for file, end, path in self._pieces:
+            proceed()
+            content = os.pread(file.descriptor, end, 0)
+            if len(content) < end:
+                raise OSError(errno.EIO, "is shorter than it was", path)
+            self._files.make_directory(os.path.dirname(path), sync=True)
+            self._files.create(path, 0, sync=True)
+            self._files.write(path, 0, [content], sync=True)
+        self._files.sync_batch(*(path for _, _, path in self._pieces)).run()
+        return Copied(len(self._pieces), sum(end for _, end, _ in self._pieces), 0)
+
+    def end(self) -> None:
+        self._pieces = []
 
 
 class SimulatedFiles:
@@ -321,6 +347,9 @@ class SimulatedFiles:
     def _batch(self, paths: Iterable[str], directories: Iterable[str]) -> SimulatedSyncBatch:
         files = [self._files[path] for path in paths if path in self._files]
         return SimulatedSyncBatch(files, directories, self._settle_entries, self._take_sync_fault)
+
+    def begin_copy(self, pieces: Sequence[Piece], root: str, target: str, aside: str) -> SimulatedCopying:
+        return SimulatedCopying(self, pieces, root, target)
 
     def nonce(self) -> int:
         return self.random.randrange(2**32)

@@ -1,10 +1,13 @@
 """The contract of `Files`, kept by the disk and by its simulated twin alike."""
 
 import errno
-from pathlib import Path
+import os
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from shards.store.copying import Piece
 from shards.store.files import DiskFiles, Files
 from tests.simulation.simulated_files import SimulatedFiles
 
@@ -236,3 +239,167 @@ def test_a_refused_write_may_be_repeated() -> None:
     files.write("/q/a", 1, [b"23"], sync=True)
 
     assert files.content("/q/a") == b"123"
+
+
+# copies ---------------------------------------------------------------------------------------------------------------
+
+
+class Copied:
+    """A copy of some files in `directory` that was begun."""
+
+    def __init__(self, files: Files, directory: str, *pieces: tuple[str, int], is_final: bool = False) -> None:
+        self.files = files
+        self.root = str(PurePosixPath(directory).parent)
+        self.target = f"{self.root} copied"
+        self.aside = f"{self.root} aside"
+        files.make_directory(self.target, sync=True)
+        noted = [Piece(f"{directory}/{name}", end, is_final) for name, end in pieces]
+        self.copying = files.begin_copy(noted, self.root, self.target, self.aside)
+
+    def run(self) -> "Copied":
+        self.counted = self.copying.run(lambda: None)
+        self.copying.end()
+        return self
+
+    def content(self, name: str) -> bytes:
+        return self.files.read(f"{self.target}/1/{name}", 0, 1 << 20)
+
+
+def test_a_copy_ends_where_its_piece_did(files: Files, directory: str) -> None:
+    files.write(f"{directory}/a", 0, [b"before"], sync=False)
+    files.write(f"{directory}/b", 0, [b"whole"], sync=False)
+    copied = Copied(files, directory, ("a", 6), ("b", 5))
+    files.write(f"{directory}/a", 6, [b" and after"], sync=False)
+
+    copied.run()
+
+    assert (copied.content("a"), copied.content("b")) == (b"before", b"whole")
+    assert copied.counted[:2] == (2, 11)
+
+
+@pytest.mark.parametrize("is_final", [False, True])
+def test_what_loses_its_name_is_copied_all_the_same(files: Files, directory: str, is_final: bool) -> None:
+    for name in ("unlinked", "renamed", "replaced", "in a tree"):
+        files.write(f"{directory}/{name}", 0, [name.encode()], sync=False)
+    copied = Copied(
+        files,
+        directory,
+        ("unlinked", 8),
+        ("renamed", 7),
+        ("replaced", 8),
+        ("in a tree", 9),
+        is_final=is_final,
+    )
+    files.unlink(f"{directory}/unlinked")
+    files.rename(f"{directory}/renamed", f"{directory}/elsewhere")
+    files.unlink(f"{directory}/replaced")
+    files.write(f"{directory}/replaced", 0, [b"somebody else's"], sync=False)
+    files.unlink(f"{directory}/replaced")
+    files.remove_tree(directory)
+    files.make_directory(directory, sync=True)
+    files.write(f"{directory}/replaced", 0, [b"another one's"], sync=False)
+
+    copied.run()
+
+    for name in ("unlinked", "renamed", "replaced", "in a tree"):
+        assert copied.content(name) == name.encode()
+    assert files.list(copied.aside) == []
+    assert files.list(directory) == ["replaced"]
+
+
+def test_what_was_copied_or_not_asked_for_goes_at_once(files: Files, directory: str) -> None:
+    for name in ("a", "other"):
+        files.write(f"{directory}/{name}", 0, [b"x"], sync=False)
+    copied = Copied(files, directory, ("a", 1))
+    files.unlink(f"{directory}/other")
+    copied.copying.run(lambda: None)
+    files.unlink(f"{directory}/a")
+
+    assert files.list(copied.aside) == []
+    assert files.list(directory) == []
+
+
+def test_a_copy_that_is_stopped_keeps_nothing(files: Files, directory: str) -> None:
+    files.write(f"{directory}/a", 0, [b"x"], sync=False)
+    files.write(f"{directory}/b", 0, [b"x"], sync=False)
+    copied = Copied(files, directory, ("a", 1), ("b", 1))
+    files.unlink(f"{directory}/a")
+
+    def stop() -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        copied.copying.run(stop)
+    copied.copying.end()
+    files.unlink(f"{directory}/b")
+
+    assert files.list(copied.aside) == []
+
+
+def test_a_copy_of_what_is_shorter_than_it_was_is_refused(files: Files, directory: str) -> None:
+    files.write(f"{directory}/a", 0, [b"long"], sync=False)
+    copied = Copied(files, directory, ("a", 4))
+    files.allocate(f"{directory}/a", 2)
+
+    with pytest.raises(OSError, match="is shorter than it was"):
+        copied.copying.run(lambda: None)
+
+
+def test_a_copy_is_safe_from_a_power_failure(directory: str) -> None:
+    for seed in range(20):
+        files = SimulatedFiles(seed)
+        files.make_directory(directory, sync=True)
+        files.write(f"{directory}/a", 0, [b"unsynced"], sync=False)
+
+        copied = Copied(files, directory, ("a", 8)).run()
+
+        assert files.power_failure().content(f"{copied.target}/1/a") == b"unsynced"
+
+
+def test_the_disk_links_what_is_final_and_copies_what_is_not(tmp_path: Path) -> None:
+    files = DiskFiles(descriptors_open_max=4)
+    directory = str(tmp_path / "queues" / "1")
+    files.make_directory(directory, sync=True)
+    files.write(f"{directory}/a", 0, [b"x"], sync=False)
+    files.write(f"{directory}/b", 0, [b"x"], sync=False)
+
+    final = Copied(files, directory, ("a", 1), is_final=True).run()
+    other = Copied(files, directory, ("b", 1)).run()
+
+    assert (final.counted.files_linked, other.counted.files_linked) == (1, 0)
+    assert [os.stat(f"{directory}/{name}").st_nlink for name in "ab"] == [2, 1]
+
+
+def test_the_disk_copies_what_it_cannot_link(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system")
+    files = DiskFiles(descriptors_open_max=4)
+    content = os.urandom(100_000)
+    files.write(f"{tmp_path}/a", 0, [content], sync=False)
+
+    with TemporaryDirectory(dir=memory) as target:
+        copying = files.begin_copy(
+            [Piece(f"{tmp_path}/a", 70_000, is_final=True)], str(tmp_path), target, f"{tmp_path}/aside"
+        )
+        assert copying.run(lambda: None) == (1, 70_000, 0)
+
+        assert Path(target, "a").read_bytes() == content[:70_000]
+
+
+def test_a_file_that_cannot_be_kept_goes_and_takes_the_copy_with_it(tmp_path: Path) -> None:
+    """Who deletes may need the room; a backup can be made again."""
+    files = DiskFiles(descriptors_open_max=4)
+    for name in "ab":
+        files.write(f"{tmp_path}/{name}", 0, [b"x"], sync=False)
+    (tmp_path / "no directory").write_bytes(b"")
+    (tmp_path / "target").mkdir()
+    pieces = [Piece(f"{tmp_path}/{name}", 1, is_final=False) for name in "ab"]
+    copying = files.begin_copy(pieces, str(tmp_path), f"{tmp_path}/target", f"{tmp_path}/no directory")
+
+    files.unlink(f"{tmp_path}/b")
+
+    assert not (tmp_path / "b").exists()
+    with pytest.raises(OSError) as refused:
+        copying.run(lambda: None)
+    assert refused.value.errno in (errno.EEXIST, errno.ENOTDIR)
