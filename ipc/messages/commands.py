@@ -164,6 +164,17 @@ class PauseQueue(Question, frozen=True):
     is_paused: bool
 
 
+class BackUpVHost(Question, frozen=True):
+    """Copy a vhost, as it is at one moment, to a directory that is there; answered by `BackedUp`."""
+
+    vhost: str
+    target: str
+
+
+class StopBackup(Command, frozen=True):
+    """Whatever is being copied: answer soon, nobody wants it any more."""
+
+
 class Probe(Command, frozen=True):
     """Say something: answered by `Listening`."""
 
@@ -188,6 +199,8 @@ ShardCommand = (
     | AskMemory
     | AskReclaimable
     | PauseQueue
+    | BackUpVHost
+    | StopBackup
     | Probe
     | Drain
 )

@@ -87,7 +87,16 @@ class ResumeQueue(Request, frozen=True):
     vhost: str = "/"
 
 
-ControlRequest: TypeAlias = Status | Memory | DryRun | Compact | Passes | Metrics | PauseQueue | ResumeQueue
+class BackUp(Request, frozen=True):
+    """Copy everything the broker keeps to a directory, which is new or empty: lines of `progress`, then a `backup`.
+
+    It is not made when whoever asked has gone before its end.
+    """
+
+    target: str  # an absolute path, as the broker sees it
+
+
+ControlRequest: TypeAlias = Status | Memory | DryRun | Compact | Passes | Metrics | PauseQueue | ResumeQueue | BackUp
 ASKS: Final[tuple[str, ...]] = tuple(_dashed(request.__name__) for request in get_args(ControlRequest))
 
 
@@ -164,6 +173,26 @@ class QueueState(Reply, frozen=True):
     queue: str
     found: bool
     paused: bool
+
+
+class Progress(Reply, frozen=True):
+    """A sign of life while something takes long."""
+
+    vhosts_done: int
+    vhosts: int
+    seconds: float
+
+
+class Backup(Reply, frozen=True):
+    """A backup is complete and on disk."""
+
+    target: str
+    vhosts: int
+    files: int
+    files_linked: int  # that share their room with the broker's
+    bytes: int
+    seconds: float
+    cut_seconds_longest: float  # for which clients of one vhost had to wait
 
 
 class Held(Struct, frozen=True):
@@ -286,4 +315,6 @@ ControlReply: TypeAlias = (
     | Reclaimed
     | Counters
     | QueueState
+    | Progress
+    | Backup
 )

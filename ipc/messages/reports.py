@@ -171,6 +171,15 @@ class QueuePaused(Answer, frozen=True):
     is_found: bool
 
 
+class BackedUp(Answer, frozen=True):
+    """A vhost's copy is on disk; or a `failure` says why not, and what there is of it is of no use."""
+
+    failure: str
+    cut_at: float  # seconds since 1970: the moment it shows
+    cut_seconds: float  # for which clients had to wait
+    files_linked: int  # that share their room with the broker's
+
+
 ShardReport = (
     Hello
     | VHostOpened
@@ -185,6 +194,7 @@ ShardReport = (
     | Holdings
     | Reclaimable
     | QueuePaused
+    | BackedUp
     | Drained
 )
 TemplateReport = Hello | ShardSpawned | ChildEnded

@@ -10,12 +10,14 @@ Every change is one transaction, on disk before the call returns, so callers on 
 look-ups are answered from an immutable copy and never wait. `directory_file.py` has the tables.
 """
 
+import os
 import re
 import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -109,6 +111,15 @@ class Directory(Owner):
         """Read everything again: another process may have written. Raises sqlite3.Error."""
         with self._changing:
             self._copy = _read(self._connection)
+
+    def copy_to(self, path: Path) -> list[VHost]:
+        """Write a copy, on disk when this returns; its vhosts, by number. Raises sqlite3.Error and OSError."""
+        with self._changing, closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            self._connection.backup(copy)
+            vhosts = _read(copy).vhosts.values()
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return sorted(vhosts, key=lambda vhost: vhost.number)
 
     def close(self) -> None:
         with self._changing:

@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "serve": "runtime.cli.serve:serve",
     "status": "runtime.cli.status:status",
     "memory": "runtime.cli.memory:memory",
+    "backup": "runtime.cli.backup:backup",
+    "restore": "runtime.cli.backup:restore",
     "queue": "runtime.cli.queues:queue",
     "vhost": "runtime.cli.vhosts:vhost",
     "user": "runtime.cli.users:user",

@@ -11,7 +11,7 @@ from ipc.data_directory import DataDirectory
 from ipc.errors import ControlFailed, ExitCode
 from ipc.limits import CONTROL_ANSWER_SECONDS_MAX, CONTROL_REPLY_BYTES_MAX, KIB
 from ipc.lines import Lines, LineTooLong
-from ipc.messages.control import PROTOCOL, ControlReply, End, Hello, Refused, Reply, Request
+from ipc.messages.control import PROTOCOL, ControlReply, End, Hello, Progress, Refused, Reply, Request
 from runtime.control.place import connect
 
 Kind = TypeVar("Kind", bound=Reply)
@@ -44,7 +44,7 @@ class Control:
         self._version = self.hello.version
 
     def ask(self, request: Request) -> Answered:
-        """The whole answer. Raises ControlFailed."""
+        """The whole answer, without signs of life that came before it. Raises ControlFailed."""
         try:
             self._end.sendall(msgspec.json.encode(request) + b"\n")
         except OSError as fault:
@@ -53,7 +53,8 @@ class Control:
         while not isinstance(reply := self._next(), End):
             if isinstance(reply, Refused):
                 raise ControlFailed(ExitCode.FAILED, f"the broker refuses: {reply.text}")
-            replies.append(reply)
+            if not isinstance(reply, Progress):
+                replies.append(reply)
         return Answered(replies, reply)
 
     def _greeted(self) -> Hello:

@@ -5,7 +5,8 @@ goes on; a line without end, silence, and a client that does not read are the en
 """
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 import msgspec
@@ -14,6 +15,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from ipc.limits import (
+    BACKUP_SECONDS_MAX,
     CONTROL_ANSWER_SECONDS_MAX,
     CONTROL_CLIENTS_MAX,
     CONTROL_IDLE_SECONDS,
@@ -21,9 +23,11 @@ from ipc.limits import (
     CONTROL_SEND_SECONDS_MAX,
 )
 from ipc.lines import Lines, LineTooLong
-from ipc.messages.control import ControlRequest, Hello, Refused, Reply
+from ipc.messages.control import BackUp, ControlRequest, Hello, Refused, Reply, Request
 
 _log: Final[FilteringBoundLogger] = structlog.get_logger("control")
+
+_SECONDS_MAX: Final[Mapping[type[Request], float]] = MappingProxyType({BackUp: BACKUP_SECONDS_MAX})
 
 Say: TypeAlias = Callable[[Reply], Awaitable[None]]
 Answer: TypeAlias = Callable[[ControlRequest, Say], Awaitable[None]]
@@ -92,10 +96,10 @@ class ControlServer:
             await say(Refused("bad-request", str(fault)))
             return
         try:
-            with trio.fail_after(CONTROL_ANSWER_SECONDS_MAX):
+            with trio.fail_after(seconds := _SECONDS_MAX.get(type(request), CONTROL_ANSWER_SECONDS_MAX)):
                 await self._answer(request, say)
         except trio.TooSlowError:
-            await say(Refused("too-slow", f"no answer within {CONTROL_ANSWER_SECONDS_MAX:g} seconds"))
+            await say(Refused("too-slow", f"no answer within {seconds:g} seconds"))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise
         except Exception as fault:  # noqa: BLE001 - one request that fails is told to whoever asked, and logged

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import trio
 from msgspec import Struct
 
-from ipc.limits import HOLDINGS_PER_PAGE, PASS_SECONDS_MAX
+from ipc.limits import BACKUP_PROGRESS_SECONDS, HOLDINGS_PER_PAGE, PASS_SECONDS_MAX
 from ipc.memory_reading import read_memory, read_memory_of
 from ipc.messages import control, reports
 from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, PauseQueue
@@ -20,6 +20,7 @@ from ipc.settings import Settings
 from runtime.control.server import Say
 from runtime.pressure.averages import Stall, read_pressure
 from runtime.pressure.gauge import Gauge
+from runtime.supervisor.backups import Advance, BackupFailed, Backups, Made
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.inquiries import Gathered, Inquiries
 from runtime.supervisor.passes import Pass
@@ -43,6 +44,7 @@ class Controls(Struct, frozen=True):
     template: Template
     reclaim: Reclaim
     inquiries: Inquiries
+    backups: Backups
     gauge: Gauge
 
     def hello(self) -> control.Hello:
@@ -162,6 +164,38 @@ async def _pause(controls: Controls, request: control.PauseQueue | control.Resum
     await say(_end(gathered))
 
 
+async def _back_up(controls: Controls, request: control.BackUp, say: Say) -> None:
+    advance = Advance()
+    began = trio.current_time()
+    gone: list[Exception] = []
+
+    async def tell_progress() -> None:
+        """Whoever does not listen any more does not want it any more."""
+        try:
+            while True:
+                await say(control.Progress(advance.vhosts_done, advance.vhosts, trio.current_time() - began))
+                await trio.sleep(BACKUP_PROGRESS_SECONDS)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError) as fault:
+            gone.append(fault)
+            nursery.cancel_scope.cancel()
+
+    outcome: Made | BackupFailed | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_progress)
+        try:
+            outcome = await controls.backups.make(Path(request.target), advance)
+        except BackupFailed as failed:
+            outcome = failed
+        nursery.cancel_scope.cancel()
+    if gone:
+        raise gone[0]
+    if isinstance(outcome, Made):
+        await say(_backup(request.target, outcome))
+        await say(control.End())
+    else:
+        await say(control.Refused("failed", str(outcome)))
+
+
 _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Awaitable[None]]]] = {
     control.Status: _status,
     control.Memory: _memory,
@@ -171,6 +205,7 @@ _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Await
     control.Metrics: _metrics,
     control.PauseQueue: _pause,
     control.ResumeQueue: _pause,
+    control.BackUp: _back_up,
 }
 
 
@@ -248,6 +283,18 @@ def _reclaimed(report: reports.Reclaimed) -> control.Reclaimed:
         failures=report.failures,
         before=_reading(report.before),
         after=_reading(report.after),
+    )
+
+
+def _backup(target: str, made: Made) -> control.Backup:
+    return control.Backup(
+        target=target,
+        vhosts=len(made.manifest.vhosts),
+        files=len(made.manifest.files),
+        files_linked=made.files_linked,
+        bytes=made.manifest.bytes,
+        seconds=made.seconds,
+        cut_seconds_longest=made.cut_seconds_longest,
     )
 
 

@@ -56,6 +56,31 @@ class DataLock:
             raise _unusable(paths, fault.strerror or str(fault)) from fault
         return lock
 
+    @classmethod
+    def take_empty(cls, paths: DataDirectory) -> Self:
+        """Create the directory, or find it empty, and lock it; `declare` makes a data directory of it.
+
+        Raises StartRefused (DATA_DIRECTORY_UNUSABLE, DATA_DIRECTORY_IN_USE).
+        """
+        try:
+            _create(paths.root)
+            if not paths.lock.exists():
+                _refuse_content(paths)  # before there is anything of ours in what may be somebody else's
+            lock = cls(paths, _locked(paths, 0.0))
+            try:
+                _refuse_content(paths)
+                _probe(paths.root)
+            except BaseException:
+                lock.close()
+                raise
+        except OSError as fault:
+            raise _unusable(paths, fault.strerror or str(fault)) from fault
+        return lock
+
+    def declare(self) -> None:
+        """What there is now is a data directory. Raises OSError."""
+        _write_format(self.paths)
+
     def sign(self) -> None:
         """Write our pid into the lock file, so that commands find the broker. Raises StartRefused."""
         try:
@@ -122,6 +147,12 @@ def _check_format(paths: DataDirectory) -> None:
         known = f"has format {version}, and this version of EbbMQ knows format {FORMAT_VERSION} only"
         raise StartRefused(ExitCode.FORMAT_UNKNOWN, f"data directory {paths.root} {known}")
     raise StartRefused(ExitCode.FORMAT_UNKNOWN, f"{paths.format} is not a format line of EbbMQ: {line[:40]!r}")
+
+
+def _refuse_content(paths: DataDirectory) -> None:
+    present = sorted(set(os.listdir(paths.root)) - NOT_FOREIGN)
+    if present:
+        raise _unusable(paths, f"it is not empty, but holds {present[0]!r}")
 
 
 def _write_format(paths: DataDirectory) -> None:

@@ -47,20 +47,27 @@ class Inquiries:
         self._open: dict[int, _Inquiry] = {}
         self._owed: Counter[int] = Counter()  # questions each shard has yet to answer, late ones included
 
-    async def ask(self, question: Callable[[int], Question], *, seconds: float = SHARD_ANSWER_SECONDS_MAX) -> Gathered:
-        """Ask every shard `question(number)`; returns when all have answered, or after `seconds`."""
+    async def ask(
+        self,
+        question: Callable[[int], Question],
+        *,
+        shard: int | None = None,
+        seconds: float = SHARD_ANSWER_SECONDS_MAX,
+    ) -> Gathered:
+        """Ask every shard, or one, `question(number)`; returns when all have answered, or after `seconds`."""
         self._number += 1
         number = self._number
-        inquiry = _Inquiry(dict.fromkeys(range(self._shards), "it is not running"))
-        links = [(shard, link) for shard, link in self._links() if self._may_be_asked(shard, inquiry)]
-        inquiry.awaited.update(shard for shard, _link in links)
+        asked = range(self._shards) if shard is None else (shard,)
+        inquiry = _Inquiry(dict.fromkeys(asked, "it is not running"))
+        links = [(one, link) for one, link in self._links() if one in asked and self._may_be_asked(one, inquiry)]
+        inquiry.awaited.update(one for one, _link in links)
         self._open[number] = inquiry
         try:
             with trio.move_on_after(seconds):
                 async with trio.open_nursery() as nursery:
-                    for shard, link in links:
-                        inquiry.silent[shard] = f"it did not answer within {seconds:g} seconds"
-                        nursery.start_soon(self._send, inquiry, shard, link, question(number))
+                    for one, link in links:
+                        inquiry.silent[one] = f"it did not answer within {seconds:g} seconds"
+                        nursery.start_soon(self._send, inquiry, one, link, question(number))
                     if links:
                         await inquiry.is_over.wait()
         finally:

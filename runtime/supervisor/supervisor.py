@@ -27,6 +27,7 @@ from runtime.pressure.gauge import Gauge
 from runtime.pressure.watcher import watch
 from runtime.roster import Roster
 from runtime.router.router import open_listeners, serve
+from runtime.supervisor.backups import Backups
 from runtime.supervisor.controls import Controls, State
 from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.descriptors import DESCRIPTORS_LOW, raise_limit
@@ -206,6 +207,7 @@ class Supervisor(Owner):
             template=self._template,
             reclaim=self._reclaim,
             inquiries=self._inquiries,
+            backups=Backups(self._paths, self._directory, self._roster, self._fleet, self._inquiries),
             gauge=self._gauge,
         )
         try:

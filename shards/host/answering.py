@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from ipc.limits import HOLDINGS_PER_PAGE
-from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, PauseQueue, Question
+from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, BackUpVHost, PauseQueue, Question
 from ipc.messages.reports import SORTS, Answer, Holdings, MemoryAccount, QueuePaused, ShardStatus, Unanswered
 
 if TYPE_CHECKING:
@@ -81,10 +82,15 @@ async def _pause(shard: "Shard", question: PauseQueue) -> Sequence[Answer]:
     return [QueuePaused(question.number, shard.number, is_last=True, is_found=queue is not None)]
 
 
+async def _back_up(shard: "Shard", question: BackUpVHost) -> Sequence[Answer]:
+    return [await shard.backups.back_up(question.number, question.vhost, Path(question.target))]
+
+
 _ANSWERS: Final[dict[type[Question], Callable[["Shard", Any], Awaitable[Sequence[Answer]]]]] = {
     AskStatus: _status,
     AskMemory: _memory,
     AskReclaimable: _reclaimable,
     PauseQueue: _pause,
+    BackUpVHost: _back_up,
 }
 QUESTIONS: Final = tuple(_ANSWERS)

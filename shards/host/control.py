@@ -25,6 +25,7 @@ from ipc.messages.commands import (
     Question,
     RulesChanged,
     SettingsChanged,
+    StopBackup,
 )
 from ipc.messages.reports import Listening, VHostClosed, VHostFailed, VHostOpened
 from shards.host.answering import QUESTIONS
@@ -147,6 +148,10 @@ async def _answer(shard: "Shard", question: Question, descriptors: list[int]) ->
     shard.answer(question)
 
 
+async def _stop_backup(shard: "Shard", command: StopBackup, descriptors: list[int]) -> None:
+    shard.backups.stop()
+
+
 async def _listen(shard: "Shard", command: Probe, descriptors: list[int]) -> None:
     await shard.link.send(Listening())
 
@@ -161,5 +166,6 @@ _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitab
     AlarmsChanged: _change_alarms,
     Compact: _compact,
     **dict.fromkeys(QUESTIONS, _answer),
+    StopBackup: _stop_backup,
     Probe: _listen,
 }

@@ -32,6 +32,7 @@ from shards.compaction.compactable import Compactable
 from shards.host.accountant import Accountant
 from shards.host.alarm import Alarm
 from shards.host.answering import answers
+from shards.host.backups import Backups
 from shards.host.bell import Bell
 from shards.host.checkpointer import Checkpointer
 from shards.host.clock import BrokerClock
@@ -69,6 +70,7 @@ class Shard(Compactable):
         self.alarm = Alarm(self.turn.agenda, self.bell, self.clock)
         self.compactor = Compactor(self, shard=number)
         self.accountant = Accountant(self)
+        self.backups = Backups(self)
         self.started_at = time.monotonic()
         reactor = Reactor(spin_seconds=settings.pump.spin_microseconds / 1e6)
         reactor.heed(link.fileno())
@@ -175,6 +177,7 @@ class Shard(Compactable):
     async def _drain(self, seconds: float) -> None:
         clients = len(self.pump.connections)
         self._log.info("draining", clients=clients, seconds=seconds)
+        self.backups.stop()
         await self.close_clients(self.pump.connections, SHUTTING_DOWN, max(0.0, seconds - _GRACE_SECONDS))
         self.pump.turn()
         with trio.move_on_after(_GRACE_SECONDS) as grace:

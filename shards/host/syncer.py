@@ -43,6 +43,7 @@ class Syncer:
         self._retry_seconds = retry_seconds
         self._worker: Worker[_Round] = Worker("syncer", self._carry_out, bell)
         self._is_running = False
+        self._changes: Sequence[tuple[Definitions, list[Change]]] = ()  # of the round that runs
         self._became_quiet = trio.Event()
         self._log = structlog.get_logger("shard.syncer")
 
@@ -50,6 +51,7 @@ class Syncer:
         """Take note of a round that has ended, and begin the next if somebody awaits it. Raises SyncFailed."""
         for ended in self._worker.ended():
             self._is_running = False
+            self._changes = ()
             self._turn.complete_round(ended.number)
         if self._is_running:
             return
@@ -57,6 +59,10 @@ class Syncer:
             self._begin()
         if not self._is_running:
             self._became_quiet.set()
+
+    def committing(self, definitions: Definitions) -> Sequence[Change]:
+        """Changes that the round under way brings to disk: they may be there already, or not yet."""
+        return [change for some, changes in self._changes if some is definitions for change in changes]
 
     async def quiet(self) -> None:
         """Returns when nothing awaits the disk; the pump must be running."""
@@ -73,6 +79,7 @@ class Syncer:
             self._turn.complete_round(number)
             return
         self._is_running = True
+        self._changes = changes
         self._worker.begin(_Round(number, changes, batch))
 
     # in the thread ----------------------------------------------------------------------------------------------------

@@ -74,6 +74,20 @@ async def test_all_shards_are_heard(make: Make) -> None:
     assert gathered.silent == {}
 
 
+async def test_one_of_several_can_be_asked_alone(make: Make) -> None:
+    fleet = make(2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fleet.answer, 1)
+
+        gathered = await fleet.inquiries.ask(AskStatus, shard=1)
+
+    assert [answer.shard for answer in gathered.answers] == [1]
+    assert gathered.silent == {}
+    with trio.move_on_after(0.0) as nothing_came:
+        await fleet.question(0)
+    assert nothing_came.cancelled_caught
+
+
 async def test_an_answer_of_many_pages_is_waited_for_to_its_end(make: Make) -> None:
     fleet = make(1)
 

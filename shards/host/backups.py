@@ -1,0 +1,82 @@
+"""Copies vhosts into a backup beside the pump: the cut is made between two turns, the rest by a thread."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from ipc.messages.reports import BackedUp
+from shards.model.cut import Cut
+from shards.store.copying import Copied
+
+if TYPE_CHECKING:
+    from shards.host.shard import Shard
+
+STOPPED: Final = "it was stopped"
+
+
+class Backups:
+    """One vhost after the other, so that nothing is kept for a copy for longer than that copy takes."""
+
+    def __init__(self, shard: "Shard") -> None:
+        self._shard = shard
+        self._copying = trio.Lock()
+        self._stopping = trio.CancelScope()
+        self._log = structlog.get_logger("shard.backups")
+
+    async def back_up(self, number: int, name: str, target: Path) -> BackedUp:
+        """The answer to question `number`; the copy is on disk, or there is a reason why not."""
+        async with self._copying:
+            with trio.CancelScope() as self._stopping:
+                return await self._back_up(number, name, target)
+        return self._failed(number, STOPPED)
+
+    def stop(self) -> None:
+        """Whatever is being copied: nobody wants it any more."""
+        self._stopping.cancel()
+
+    async def _back_up(self, number: int, name: str, target: Path) -> BackedUp:
+        shard = self._shard
+        began_at, began = time.time(), time.perf_counter()
+        try:
+            cut = shard.vhosts.cut(name, target, shard.syncer.committing)
+        except OSError as fault:
+            return self._failed(number, str(fault))
+        cut_seconds = time.perf_counter() - began
+        if cut is None:
+            return self._failed(number, "it is not open")
+        try:
+            copied = await self._copy(cut)
+        except OSError as fault:
+            return self._failed(number, str(fault))
+        finally:
+            cut.end()
+        seconds = time.perf_counter() - began
+        self._log.info(
+            "vhost backed up",
+            vhost=name,
+            files=copied.files,
+            bytes=copied.bytes,
+            files_linked=copied.files_linked,
+            cut_seconds=round(cut_seconds, 6),
+            seconds=round(seconds, 3),
+        )
+        return BackedUp(
+            number,
+            shard.number,
+            is_last=True,
+            failure="",
+            cut_at=began_at,
+            cut_seconds=cut_seconds,
+            files_linked=copied.files_linked,
+        )
+
+    async def _copy(self, cut: Cut) -> Copied:
+        return await trio.to_thread.run_sync(cut.copy, trio.from_thread.check_cancelled)
+
+    def _failed(self, number: int, reason: str) -> BackedUp:
+        return BackedUp(
+            number, self._shard.number, is_last=True, failure=reason, cut_at=0.0, cut_seconds=0.0, files_linked=0
+        )
