@@ -1,20 +1,22 @@
 """Copies vhosts into a backup beside the pump: the cut is made between two turns, the rest by a thread."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
+from ipc.limits import BACKUP_SLICE_SECONDS_MAX, STEPS_PER_CLOCK_CHECK
 from ipc.messages.reports import BackedUp
 from shards.model.cut import Cut
-from shards.store.copying import Copied
 
 if TYPE_CHECKING:
     from shards.host.shard import Shard
 
 STOPPED: Final = "it was stopped"
+NOT_OPEN: Final = "it is not open"
 
 
 class Backups:
@@ -39,16 +41,17 @@ class Backups:
 
     async def _back_up(self, number: int, name: str, target: Path) -> BackedUp:
         shard = self._shard
-        began_at, began = time.time(), time.perf_counter()
-        try:
-            cut = shard.vhosts.cut(name, target, shard.syncer.committing)
-        except OSError as fault:
-            return self._failed(number, str(fault))
-        cut_seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        cut = shard.vhosts.begin_cut(name, target)
         if cut is None:
-            return self._failed(number, "it is not open")
+            return self._failed(number, NOT_OPEN)
         try:
-            copied = await self._copy(cut)
+            longest = await self._prepare(cut)
+            cut_at, cut_began = time.time(), time.perf_counter()
+            if not shard.vhosts.make_cut(cut, shard.syncer.committing):
+                return self._failed(number, NOT_OPEN)
+            cut_seconds = max(longest, time.perf_counter() - cut_began)
+            copied = await trio.to_thread.run_sync(cut.copy, trio.from_thread.check_cancelled)
         except OSError as fault:
             return self._failed(number, str(fault))
         finally:
@@ -68,15 +71,32 @@ class Backups:
             shard.number,
             is_last=True,
             failure="",
-            cut_at=began_at,
+            cut_at=cut_at,
             cut_seconds=cut_seconds,
             files_linked=copied.files_linked,
         )
 
-    async def _copy(self, cut: Cut) -> Copied:
-        return await trio.to_thread.run_sync(cut.copy, trio.from_thread.check_cancelled)
+    async def _prepare(self, cut: Cut) -> float:
+        """In slices; how long the longest of them took."""
+        steps = cut.prepare()
+        longest = 0.0
+        is_complete = False
+        while not is_complete:
+            began = time.perf_counter()
+            is_complete = _slice(steps, began)
+            longest = max(longest, time.perf_counter() - began)
+            await trio.lowlevel.checkpoint()
+        return longest
 
     def _failed(self, number: int, reason: str) -> BackedUp:
         return BackedUp(
             number, self._shard.number, is_last=True, failure=reason, cut_at=0.0, cut_seconds=0.0, files_linked=0
         )
+
+
+def _slice(steps: Iterator[None], began: float) -> bool:
+    """Whether that was all."""
+    for done, _ in enumerate(steps, 1):
+        if done % STEPS_PER_CLOCK_CHECK == 0 and time.perf_counter() - began >= BACKUP_SLICE_SECONDS_MAX:
+            return False
+    return True

@@ -587,17 +587,31 @@ class VHost(Compactable):
         if source is not None and destination is not None:
             source.bind(Binding(source, destination, stored.routing_key, stored.arguments))
 
-    def pieces(self) -> Iterator[Piece]:
-        """What of its files the next start would find if the process ended now. Raises OSError."""
-        if self._journal is not None:
-            yield from self._journal.pieces()
-        for queue in self._queues.values():
-            if queue.store is not None and self._is_stored(queue):
-                for level in queue.store.levels():
-                    yield from level.pieces()
-        for exchange in self._exchanges.values():
+    def places(self) -> Iterator[tuple[str, Queue | WaitingRoom]]:
+        """What keeps messages that are to last, with the directory they are in; it may change from step to step."""
+        return self._places_of(self.queues())
+
+    def _places_of(self, queues: Iterable[Queue]) -> Iterator[tuple[str, Queue | WaitingRoom]]:
+        for queue in queues:
+            if self._is_stored(queue):
+                yield self._directory(queue), queue
+        for exchange in tuple(self._exchanges.values()):
             if exchange.waiting_room is not None and exchange.is_durable:
-                yield from exchange.waiting_room.pieces()
+                yield self._waiting_directory(exchange), exchange.waiting_room
+
+    def find_places(self, directories: Iterable[str]) -> dict[str, Queue | WaitingRoom]:
+        """The same of these directories, as far as they are any's."""
+        lasting = (f"{self.paths.queues}/", f"{self.paths.delayed}/")
+        wanted = {directory for directory in directories if directory.startswith(lasting)}
+        numbers = {directory.rpartition("/")[2] for directory in wanted}
+        if not wanted:
+            return {}
+        queues = (queue for queue in self._queues.values() if str(queue.number) in numbers)
+        return {directory: place for directory, place in self._places_of(queues) if directory in wanted}
+
+    def journal_pieces(self) -> Iterable[Piece]:
+        """What of the journal's files belongs to it at this moment. Raises OSError."""
+        return () if self._journal is None else self._journal.pieces()
 
     def keep_files(self) -> None:
         """While they are copied."""

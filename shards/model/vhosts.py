@@ -136,16 +136,21 @@ class VHosts(Compactable):
         self._settings = settings
         return [vhost for name, vhost in self._vhosts.items() if vhost.durability != settings.durability_of(name)]
 
-    def cut(self, name: str, target: Path, committing: Callable[[Definitions], Sequence[Change]]) -> Cut | None:
-        """Note what a vhost is at this moment, between two turns, to be copied to a directory; None: it is not here.
+    def begin_cut(self, name: str, target: Path) -> Cut | None:
+        """To be prepared, and then made; None: the vhost is not here."""
+        vhost = self._vhosts.get(name)
+        return None if vhost is None else Cut(vhost, VHostDirectory(target), self._files)
+
+    def make_cut(self, cut: Cut, committing: Callable[[Definitions], Sequence[Change]]) -> bool:
+        """Note what the vhost is at this moment, between two turns; False: it was closed meanwhile.
 
         `committing`: changes of some definitions that were taken and not told to be committed. Raises OSError.
         """
-        vhost = self._vhosts.get(name)
-        if vhost is None:
-            return None
-        pending = [*committing(self._definitions[name]), *vhost.changes]
-        return Cut(vhost, vhost.paths, VHostDirectory(target), self._files, pending)
+        vhost = cut.vhost
+        if self._vhosts.get(vhost.name) is not vhost:
+            return False
+        cut.make([*committing(self._definitions[vhost.name]), *vhost.changes])
+        return True
 
     def names(self) -> list[str]:
         return list(self._vhosts)

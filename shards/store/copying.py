@@ -1,8 +1,8 @@
 """A copy of files as they are at one moment, made while their owner goes on using them.
 
 ```
-loop:    begin ─► turn, turn: appends behind the ends, unlinks (kept aside), … ─► end
-thread:        └─► open, copy or link up to its end, sync, one file after the other ┘
+loop:    gather … cut ─► turn, turn: appends behind the ends, unlinks (kept aside), … ─► end
+thread:             └─► open, copy or link up to its end, sync, one file after the other ┘
 ```
 Nothing is copied in the moment itself: what stands before a piece's end never changes any more, so its length is all
 that has to be noted. A file that would vanish before its turn came gets a second name first, in a directory of the same
@@ -11,7 +11,8 @@ file system. What is final is not copied but linked where that is possible, whic
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 from ipc.limits import COPIED_AT_ONCE_BYTES, COPIED_BETWEEN_SYNCS_BYTES, COPIED_BETWEEN_SYNCS_FILES
@@ -38,7 +39,16 @@ class Copied(NamedTuple):
 
 
 class Copying(Protocol):
-    """A copy that was begun."""
+    """A copy that was begun. `run` belongs to a thread of its own, the rest to the owner's."""
+
+    def gather(self, directory: str, pieces: Iterable[Piece]) -> None:
+        """What is in a directory now; what was said of it before does not count any more."""
+
+    def take_changed(self) -> list[str]:
+        """Directories in which something has changed, or tried to, since this was asked last or the copy begun."""
+
+    def cut(self) -> None:
+        """What was gathered is all there is, at this moment: that is what will be copied."""
 
     def run(self, proceed: Callable[[], None]) -> Copied:
         """Return once all of it would survive a power failure; thread-safe, called once.
@@ -47,25 +57,46 @@ class Copying(Protocol):
         """
 
     def end(self) -> None:
-        """In the owner's thread, after `run` if that was called: files need not be kept for it any more."""
+        """After `run`, if that was called: files need not be kept for it any more."""
 
 
 class DiskCopying:
     """Pieces of files below `root` to the same places below `target`; `aside` is a directory for this copy alone."""
 
-    def __init__(self, pieces: Sequence[Piece], root: str, target: str, aside: str) -> None:
-        self._pieces = pieces
+    def __init__(self, root: str, target: str, aside: str) -> None:
         self._root = root
         self._target = target
         self._aside = aside
-        self._pending = {piece.path for piece in pieces}
+        self._gathered: dict[str, list[Piece]] = {}
+        self._changed: dict[str, None] | None = {}  # None: the moment has come
+        self._pending: set[str] = set()
         self._moved: dict[str, str] = {}
         self._unkept: OSError | None = None
 
     # in the owner's thread --------------------------------------------------------------------------------------------
 
+    def gather(self, directory: str, pieces: Iterable[Piece]) -> None:
+        self._pending.difference_update(piece.path for piece in self._gathered.get(directory, ()))
+        self._gathered[directory] = found = list(pieces)
+        self._pending.update(piece.path for piece in found)
+
+    def take_changed(self) -> list[str]:
+        changed, self._changed = self._changed, {}
+        return list(changed or ())
+
+    def cut(self) -> None:
+        self._changed = None
+
+    def touch(self, path: str) -> None:
+        """This file is about to change."""
+        if self._changed is not None:
+            self._changed[os.path.dirname(path)] = None
+
     def keep(self, path: str) -> None:
         """This file is about to lose its name. What goes wrong is told by `run`: its owner has to go on."""
+        if self._changed is not None:
+            self.touch(path)
+            return
         if path not in self._pending or path in self._moved:
             return
         aside = f"{self._aside}/{len(self._moved)}"
@@ -78,8 +109,9 @@ class DiskCopying:
         self._moved[path] = aside
 
     def end(self) -> None:
-        self._pieces = ()
+        self._gathered = {}
         self._pending = set()
+        self._changed = None
         for aside in self._moved.values():
             try:
                 os.unlink(aside)
@@ -93,10 +125,11 @@ class DiskCopying:
     # in a thread of its own -------------------------------------------------------------------------------------------
 
     def run(self, proceed: Callable[[], None]) -> Copied:
-        linked = total = 0
+        files = linked = total = 0
         unsynced = _Unsynced()
-        for piece in self._pieces:
+        for piece in chain.from_iterable(self._gathered.values()):
             proceed()
+            files += 1
             target = self._target + piece.path.removeprefix(self._root)
             unsynced.add_directories(target, self._target)
             if piece.is_final and self._link(piece, target):
@@ -109,7 +142,7 @@ class DiskCopying:
         unsynced.sync_all()
         if self._unkept is not None:
             raise self._unkept
-        return Copied(len(self._pieces), total, linked)
+        return Copied(files, total, linked)
 
     def _link(self, piece: Piece, target: str) -> bool:
         try:

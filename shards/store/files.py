@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from ipc.messages.commands import Level
 from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.store.blocks import Buffer
-from shards.store.copying import Copying, DiskCopying, Piece
+from shards.store.copying import Copying, DiskCopying
 
 IOV_PARTS_MAX: Final = 1024  # IOV_MAX of Linux
 MAPS_OPEN_MAX: Final = 512  # of one shard, each one more descriptor until Python 3.13
@@ -96,10 +96,10 @@ class Files(Protocol):
         wrong there is told to `take_unsynced`'s batch as well.
         """
 
-    def begin_copy(self, pieces: Sequence[Piece], root: str, target: str, aside: str) -> Copying:
-        """Have pieces of files below `root`, as they are now, copied to the same places below `target`.
+    def begin_copy(self, root: str, target: str, aside: str) -> Copying:
+        """Have pieces of files below `root`, as they are at one moment, copied to the same places below `target`.
 
-        Whatever becomes of those files meanwhile; only one copy is made at a time. `target` is a directory that is
+        Whatever becomes of those files afterwards; only one copy is made at a time. `target` is a directory that is
         there, `aside` one of the same file system as the files, which is not.
         """
 
@@ -216,6 +216,8 @@ class DiskFiles(Compactable):
                 self._unsynced_directories[os.path.dirname(directory)] = None
 
     def create(self, path: str, size_bytes: int, *, sync: bool) -> None:
+        if self._copying is not None:
+            self._copying.touch(path)
         descriptor = self._open(path, _WRITABLE | os.O_CREAT | os.O_EXCL)
         try:
             os.ftruncate(descriptor.number, size_bytes)
@@ -226,12 +228,16 @@ class DiskFiles(Compactable):
             self._unsynced_directories[os.path.dirname(path)] = None
 
     def allocate(self, path: str, size_bytes: int) -> None:
+        if self._copying is not None:
+            self._copying.touch(path)
         mapped = self._maps.get(path)
         if mapped is not None and len(mapped) > size_bytes:
             del self._maps[path]  # its end would be beyond the file's
         os.ftruncate(self._descriptor(path).number, size_bytes)
 
     def write(self, path: str, offset: int, parts: Sequence[Buffer], *, sync: bool) -> None:
+        if self._copying is not None:
+            self._copying.touch(path)
         if path in self._descriptors:
             number = self._descriptor(path).number
         else:
@@ -355,8 +361,8 @@ class DiskFiles(Compactable):
 
     # copying ----------------------------------------------------------------------------------------------------------
 
-    def begin_copy(self, pieces: Sequence[Piece], root: str, target: str, aside: str) -> DiskCopying:
-        self._copying = DiskCopying(pieces, root, target, aside)
+    def begin_copy(self, root: str, target: str, aside: str) -> DiskCopying:
+        self._copying = DiskCopying(root, target, aside)
         return self._copying
 
     def nonce(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ipc.data_directory import VHostDirectory
 from shards.store.blocks import Buffer
-from shards.store.copying import Copying, Piece
+from shards.store.copying import Copying
 from shards.store.files import Files, SyncBatch
 
 
@@ -67,8 +67,8 @@ class UnsyncedFiles:
     def sync_batch(self, *paths: str) -> SyncBatch:
         return self._files.sync_batch(*paths)
 
-    def begin_copy(self, pieces: Sequence[Piece], root: str, target: str, aside: str) -> Copying:
-        return self._files.begin_copy(pieces, root, target, aside)
+    def begin_copy(self, root: str, target: str, aside: str) -> Copying:
+        return self._files.begin_copy(root, target, aside)
 
     def nonce(self) -> int:
         return self._files.nonce()

@@ -1,7 +1,7 @@
 """A vhost at one moment, copied while it goes on: the copy is what a sudden end at that moment would have left."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -40,10 +40,20 @@ def go_on() -> None:
     """Nobody stops it."""
 
 
-def cut(world: World, target: Path) -> Cut:
+def cut(
+    world: World,
+    target: Path,
+    *,
+    committing: Callable[[Definitions], Sequence[Change]] = nothing,
+    meanwhile: Callable[[], None] = go_on,
+) -> Cut:
+    """`meanwhile` happens again and again while it is prepared."""
     (target / "default").mkdir(parents=True)
-    made = world.vhosts.cut("/", target / "default", nothing)
+    made = world.vhosts.begin_cut("/", target / "default")
     assert made is not None
+    for _ in made.prepare():
+        meanwhile()
+    assert world.vhosts.make_cut(made, committing)
     return made
 
 
@@ -142,7 +152,7 @@ def test_a_copy_is_what_a_sudden_end_at_that_moment_would_have_left(
     files = SimulatedFiles(seed)
     life = Life(tmp_path, files, durability, seed)
     life.go_on(life.random.randrange(10, 80))
-    made = cut(life.world, tmp_path / "backup")
+    made = cut(life.world, tmp_path / "backup", meanwhile=lambda: life.go_on(life.random.randrange(4)))
     then = frozen(files)
 
     life.go_on(life.random.randrange(100))
@@ -237,9 +247,7 @@ def test_declarations_on_their_way_to_disk_are_part_of_the_moment(tmp_path: Path
     for name, is_committed in (("before", False), ("after", True)):
         if is_committed:
             definitions.commit(committing)
-        (tmp_path / name / "default").mkdir(parents=True)
-        made = world.vhosts.cut("/", tmp_path / name / "default", {definitions: committing}.__getitem__)
-        assert made is not None
+        made = cut(world, tmp_path / name, committing={definitions: committing}.__getitem__)
         made.copy(go_on)
         made.end()
 
@@ -266,6 +274,38 @@ def test_what_is_declared_and_deleted_later_is_as_it_was(tmp_path: Path, files: 
     assert b"dig" in copied.client().open().drain("jobs")
 
 
+def test_queues_that_come_and_go_while_a_cut_is_prepared_are_as_they_are_in_its_moment(
+    tmp_path: Path, files: SimulatedFiles
+) -> None:
+    world = World(tmp_path, files=files, store=STORE)
+    client = world.client().open()
+    for number in range(40):
+        client.declare(f"old-{number}", durable=True)
+        client.publish("", f"old-{number}", b"old" + bytes(3000), persistent=True)
+        world.checkpoint()
+    world.advance(1000)
+    numbers = iter(range(40))
+
+    def come_and_go() -> None:
+        number = next(numbers, None)
+        if number is not None:
+            client.ask(commands.Queue.Delete(queue=f"old-{number}"))
+            client.declare(f"new-{number}", durable=True)
+            client.publish("", f"new-{number}", b"new" + bytes(3000), persistent=True)
+            world.advance(600)
+            world.checkpoint()
+
+    made = cut(world, tmp_path / "backup", meanwhile=come_and_go)
+    now = sorted(queue.name for queue in world.vhost.queues())
+    made.copy(go_on)
+    made.end()
+
+    copied = World(tmp_path / "backup", files=files)
+    assert sorted(queue.name for queue in copied.vhost.queues()) == now
+    for name in now:
+        assert [body[:3] for body in copied.client().open().drain(name)] == [name.partition("-")[0].encode()]
+
+
 def test_what_is_not_to_last_is_not_copied(tmp_path: Path, files: SimulatedFiles) -> None:
     world = World(tmp_path, files=files)
     client = world.client().open()
@@ -280,7 +320,18 @@ def test_what_is_not_to_last_is_not_copied(tmp_path: Path, files: SimulatedFiles
 
 
 def test_a_vhost_that_is_not_here_cannot_be_cut(tmp_path: Path) -> None:
-    assert World(tmp_path).vhosts.cut("elsewhere", tmp_path, nothing) is None
+    assert World(tmp_path).vhosts.begin_cut("elsewhere", tmp_path) is None
+
+
+def test_a_vhost_closed_before_its_moment_has_none(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    made = world.vhosts.begin_cut("/", tmp_path / "backup")
+    assert made is not None
+
+    world.close()
+
+    assert not world.vhosts.make_cut(made, nothing)
+    made.end()
 
 
 def test_a_vhost_closed_while_it_is_copied_is_copied_to_the_end(tmp_path: Path, files: SimulatedFiles) -> None:

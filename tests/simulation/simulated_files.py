@@ -104,10 +104,25 @@ class SimulatedSyncBatch:
 class SimulatedCopying:
     """Refers to files by what they are and not by name, so nothing has to be kept."""
 
-    def __init__(self, files: "SimulatedFiles", pieces: Sequence[Piece], root: str, target: str) -> None:
+    def __init__(self, files: "SimulatedFiles", root: str, target: str) -> None:
         self._files = files
+        self._root = root
+        self._target = target
+        self._gathered: dict[str, list[Piece]] = {}
+        self._pieces: list[tuple[SimulatedFile, int, str]] = []
+
+    def gather(self, directory: str, pieces: Iterable[Piece]) -> None:
+        self._gathered[directory] = list(pieces)
+
+    def take_changed(self) -> list[str]:
+        changed, self._files.changed = self._files.changed, {}
+        return list(changed)
+
+    def cut(self) -> None:
         self._pieces = [
-            (files._found(piece.path), piece.end, target + piece.path.removeprefix(root)) for piece in pieces
+            (self._files._found(piece.path), piece.end, self._target + piece.path.removeprefix(self._root))
+            for pieces in self._gathered.values()
+            for piece in pieces
         ]
 
     def run(self, proceed: Callable[[], None]) -> Copied:
@@ -152,6 +167,7 @@ class SimulatedFiles:
         self._stop_at = -1
         self._refuse_all = 0
         self._is_full = False
+        self.changed: dict[str, None] = {}  # directories, since a copy was begun
         self._maps_made = 0
         self._map_refused_at = -1
 
@@ -307,6 +323,7 @@ class SimulatedFiles:
         self._changing(path)
         file = self._found(path)
         self.forget(path)
+        self.changed[os.path.dirname(new_path)] = None
         self._files[new_path] = file
         del self._files[path]
         if path in self._unsynced:
@@ -348,8 +365,9 @@ class SimulatedFiles:
         files = [self._files[path] for path in paths if path in self._files]
         return SimulatedSyncBatch(files, directories, self._settle_entries, self._take_sync_fault)
 
-    def begin_copy(self, pieces: Sequence[Piece], root: str, target: str, aside: str) -> SimulatedCopying:
-        return SimulatedCopying(self, pieces, root, target)
+    def begin_copy(self, root: str, target: str, aside: str) -> SimulatedCopying:
+        self.changed = {}
+        return SimulatedCopying(self, root, target)
 
     def nonce(self) -> int:
         return self.random.randrange(2**32)
@@ -407,6 +425,7 @@ class SimulatedFiles:
     def _fault(self, path: str) -> BaseException | None:
         call = self.calls
         self.calls += 1
+        self.changed[os.path.dirname(path)] = None
         if call == self._stop_at:
             return Stopped()
         error = self._refuse_all or self._refusals.pop(call, 0)

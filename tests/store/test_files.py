@@ -253,8 +253,10 @@ class Copied:
         self.target = f"{self.root} copied"
         self.aside = f"{self.root} aside"
         files.make_directory(self.target, sync=True)
-        noted = [Piece(f"{directory}/{name}", end, is_final) for name, end in pieces]
-        self.copying = files.begin_copy(noted, self.root, self.target, self.aside)
+        self.copying = files.begin_copy(self.root, self.target, self.aside)
+        self.copying.gather(directory, (Piece(f"{directory}/{name}", end, is_final) for name, end in pieces))
+        if pieces:
+            self.copying.cut()
 
     def run(self) -> "Copied":
         self.counted = self.copying.run(lambda: None)
@@ -379,9 +381,9 @@ def test_the_disk_copies_what_it_cannot_link(tmp_path: Path) -> None:
     files.write(f"{tmp_path}/a", 0, [content], sync=False)
 
     with TemporaryDirectory(dir=memory) as target:
-        copying = files.begin_copy(
-            [Piece(f"{tmp_path}/a", 70_000, is_final=True)], str(tmp_path), target, f"{tmp_path}/aside"
-        )
+        copying = files.begin_copy(str(tmp_path), target, f"{tmp_path}/aside")
+        copying.gather(str(tmp_path), [Piece(f"{tmp_path}/a", 70_000, is_final=True)])
+        copying.cut()
         assert copying.run(lambda: None) == (1, 70_000, 0)
 
         assert Path(target, "a").read_bytes() == content[:70_000]
@@ -394,8 +396,9 @@ def test_a_file_that_cannot_be_kept_goes_and_takes_the_copy_with_it(tmp_path: Pa
         files.write(f"{tmp_path}/{name}", 0, [b"x"], sync=False)
     (tmp_path / "no directory").write_bytes(b"")
     (tmp_path / "target").mkdir()
-    pieces = [Piece(f"{tmp_path}/{name}", 1, is_final=False) for name in "ab"]
-    copying = files.begin_copy(pieces, str(tmp_path), f"{tmp_path}/target", f"{tmp_path}/no directory")
+    copying = files.begin_copy(str(tmp_path), f"{tmp_path}/target", f"{tmp_path}/no directory")
+    copying.gather(str(tmp_path), (Piece(f"{tmp_path}/{name}", 1, is_final=False) for name in "ab"))
+    copying.cut()
 
     files.unlink(f"{tmp_path}/b")
 
@@ -403,3 +406,46 @@ def test_a_file_that_cannot_be_kept_goes_and_takes_the_copy_with_it(tmp_path: Pa
     with pytest.raises(OSError) as refused:
         copying.run(lambda: None)
     assert refused.value.errno in (errno.EEXIST, errno.ENOTDIR)
+
+
+def test_whatever_changes_while_a_copy_gathers_is_told(files: Files, directory: str) -> None:
+    other = str(PurePosixPath(directory).with_name("2"))
+    third = str(PurePosixPath(directory).with_name("3"))
+    for place in (other, third):
+        files.make_directory(place, sync=True)
+        files.write(f"{place}/a", 0, [b"x"], sync=False)
+    copying = files.begin_copy(str(PurePosixPath(directory).parent), "/elsewhere", "/aside")
+    told = []
+    for change in (
+        lambda: files.write(f"{directory}/a", 0, [b"x"], sync=False),
+        lambda: files.create(f"{directory}/b", 1, sync=False),
+        lambda: files.allocate(f"{directory}/b", 2),
+        lambda: files.unlink(f"{directory}/b"),
+        lambda: files.rename(f"{directory}/a", f"{other}/b"),
+        lambda: files.remove_tree(third),
+        lambda: files.read(f"{other}/a", 0, 1),
+    ):
+        change()
+        told.append({PurePosixPath(place).name for place in copying.take_changed()})
+
+    assert told[:4] == [{"1"}, {"1"}, {"1"}, {"1"}]
+    assert told[4] == {"1", "2"}
+    assert "3" in told[5]
+    assert told[6] == set()
+    copying.end()
+
+
+def test_what_was_gathered_again_counts_and_nothing_else_is_kept(files: Files, directory: str) -> None:
+    for name in "abc":
+        files.write(f"{directory}/{name}", 0, [name.encode()], sync=False)
+    copied = Copied(files, directory)
+    copied.copying.gather(directory, [Piece(f"{directory}/a", 1, False), Piece(f"{directory}/b", 1, False)])
+    files.unlink(f"{directory}/a")
+    copied.copying.gather(directory, [Piece(f"{directory}/b", 1, False), Piece(f"{directory}/c", 1, False)])
+    copied.copying.cut()
+    files.unlink(f"{directory}/b")
+
+    copied.run()
+
+    assert files.list(f"{copied.target}/1") == ["b", "c"]
+    assert (copied.content("b"), copied.content("c")) == (b"b", b"c")

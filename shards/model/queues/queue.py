@@ -15,6 +15,7 @@ from shards.model.queues.terms import PLAIN, REJECT_PUBLISH_DLX, Terms
 from shards.model.queues.upkeep import Upkeep
 from shards.model.turn import Turn
 from shards.store import record
+from shards.store.copying import Piece
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.priority_store import QueueStore
@@ -411,6 +412,12 @@ class Queue(Bindable):
     def _bury(self, message: record.Record, reason: str, now: int) -> None:
         if self._keeper is not None:
             self._keeper.bury(self, message, reason, now)
+
+    def pieces(self) -> Iterable[Piece]:
+        """What of its files belongs to it at this moment; nothing if it was deleted."""
+        if self.store is not None:
+            for level in self.store.levels():
+                yield from level.pieces()
 
     # the store's side -------------------------------------------------------------------------------------------------
 
