@@ -14,7 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from runtime.pressure.averages import parse_pressure
-from runtime.pressure.cgroups import limit_files, of_this_process, own_cgroup
+from runtime.pressure.cgroups import memory_controls, of_this_process, own_cgroup
 
 _GONE_SECONDS_MAX: Final = 5.0
 _LOOK_SECONDS: Final = 0.05
@@ -111,7 +111,7 @@ def limited_group(limit_bytes: int) -> Iterator[Group]:
 def _make(limit_bytes: int) -> Group:
     """As far out as possible: where processes are, cgroup 2 shares out no controllers."""
     name = f"ebbmq-bench-{os.getpid()}"
-    places = limit_files(*of_this_process())[::-1]
+    places = [file for control in memory_controls(*of_this_process()) for file in control.limits][::-1]
     for names in _VERSIONS:
         for limited in (place.parent / name for place in places if place.name == names.limit):
             if not _is_limited(limited, names, limit_bytes):

@@ -6,7 +6,7 @@ not be safe: what takes it, the end of the machine, has taken everything else th
 """
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ipc.data_directory import VHostDirectory
 from shards.store.blocks import Buffer
@@ -43,8 +43,8 @@ class UnsyncedFiles:
     def map(self, path: str, size_bytes: int) -> mmap.mmap:
         return self._files.map(path, size_bytes)
 
-    def release(self, path: str) -> None:
-        self._files.release(path)
+    def release(self, path: str) -> Callable[[], None]:
+        return self._files.release(path)
 
     def forget(self, path: str) -> None:
         self._files.forget(path)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from random import Random
 
-from shards.compaction.cascade import Label
+from shards.compaction.coldest import Label
 from shards.compaction.compactable import Offload, Step
 from tests.simulation.exercised import Exercised, Tally
 
