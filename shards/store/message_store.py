@@ -292,7 +292,7 @@ class MessageStore(Compactable):
 
     def pieces(self) -> Iterator[Piece]:
         """What of its files belongs to it at this moment; the rest of it is in its journal, if it has one."""
-        for segment in self._segments.values():
+        for segment in tuple(self._segments.values()):
             yield from segment.pieces(is_sealed=segment is not self._active)
 
     @property
