@@ -149,7 +149,22 @@ VHOSTS_REPORTED_MAX: Final = 20  # those a pass freed most for: a report travels
 ACCOUNT_SLICE_SECONDS_MAX: Final = 0.0005  # nobody is in a hurry, so clients wait less for it than for a pass
 ACCOUNT_KEPT_SECONDS: Final = 1.0  # however many ask, the owners of memory are walked over once in this time
 ACCOUNT_NAMED_MAX: Final = 100  # of vhosts, queues and connections each, those that hold most
+INVENTORY_SLICE_SECONDS_MAX: Final = 0.001  # of a list, between which clients are served
+INVENTORY_PIECE_BYTES: Final = 64 * KIB  # of an answer, sent once it is so large; items are cut where they must be
+LISTED_MAX: Final = 10_000  # things a list has at most, as in RabbitMQ's largest page
+DESCRIBED_AT_ONCE_MAX: Final = 100  # things one request asks about, with three names of 255 bytes each
+BROKER_ASKED_AT_ONCE_MAX: Final = 16  # questions of the management process; others wait for their turn
+INNER_CLIENT_SECONDS_MAX: Final = 60.0  # for all that one request has to say to a virtual host
+INNER_CLIENT_CHANNELS_MAX: Final = 16  # of the management process's connections, which use one each
 HOLDINGS_PER_PAGE: Final = 64  # named with two names of 255 bytes and a number for each kind, far below a packet
+
+# management -----------------------------------------------------------------------------------------------------------
+HTTP_HEADER_BYTES_MAX: Final = 64 * KIB  # of a request
+HTTP_IDLE_SECONDS: Final = 75.0  # without a request, before a connection that is kept is closed
+HTTP_GRACE_SECONDS: Final = 3.0  # for requests under way when the process is to end
+LOGIN_FAILURES_MAX: Final = 10  # from one address within the next, after which nobody there may try
+LOGIN_FAILURES_SECONDS: Final = 30.0
+LOGIN_SOURCES_MAX: Final = 1024  # addresses whose failures are remembered
 
 # the control socket ---------------------------------------------------------------------------------------------------
 CONTROL_CLIENTS_MAX: Final = 32

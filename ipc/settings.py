@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
+PortOrNone = Annotated[int, Meta(ge=-1, le=65535)]  # -1: none
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -53,6 +54,19 @@ class AmqpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     negotiation_seconds: Seconds = 15.0
     half_open_max: Positive = 1024
     backlog: Positive = 1024
+
+
+class ManagementSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """`[management]`: the HTTP API, and the process that answers it while somebody asks."""
+
+    bind: str = "127.0.0.1,::1"
+    port: PortOrNone = 15672
+    metrics_bind: str = "127.0.0.1,::1"
+    metrics_port: PortOrNone = 15692
+    backlog: Positive = 128
+    idle_seconds: Seconds = 600.0
+    body_bytes_max: Positive = 32 * 1024 * 1024
+    cluster_name: str = ""
 
 
 class ConnectionSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,6 +157,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     main: MainSettings = MainSettings()
     amqp: AmqpSettings = AmqpSettings()
+    management: ManagementSettings = ManagementSettings()
     connection: ConnectionSettings = ConnectionSettings()
     store: StoreSettings = StoreSettings()
     pump: PumpSettings = PumpSettings()

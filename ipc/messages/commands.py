@@ -175,6 +175,15 @@ class StopBackup(Command, frozen=True):
     """Whatever is being copied: answer soon, nobody wants it any more."""
 
 
+class AskInventory(Question, frozen=True):
+    """What the management process wants to know, or done: a request of `ipc/messages/inventory.py`, msgpack.
+
+    Answered by `Inventory`, piece by piece.
+    """
+
+    request: bytes
+
+
 class Probe(Command, frozen=True):
     """Say something: answered by `Listening`."""
 
@@ -201,6 +210,7 @@ ShardCommand = (
     | PauseQueue
     | BackUpVHost
     | StopBackup
+    | AskInventory
     | Probe
     | Drain
 )

@@ -6,14 +6,25 @@ from typing import Any
 
 import msgspec
 
+from ipc.messages import inventory
 from ipc.messages.commands import ShardCommand, TemplateCommand
+from ipc.messages.management import ManagementCommand, ManagementReport
 from ipc.messages.reports import ShardReport, TemplateReport
 
 
 @cache
 def fingerprint() -> str:
     """16 hexadecimal digits that change when any message between our processes, field, type or bound does."""
-    return fingerprint_of(ShardCommand, TemplateCommand, ShardReport, TemplateReport)
+    return fingerprint_of(
+        ShardCommand,
+        TemplateCommand,
+        ShardReport,
+        TemplateReport,
+        ManagementCommand,
+        ManagementReport,
+        inventory.Request,
+        inventory.Item,
+    )
 
 
 def fingerprint_of(*messages: Any) -> str:

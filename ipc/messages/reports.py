@@ -180,6 +180,12 @@ class BackedUp(Answer, frozen=True):
     files_linked: int  # that share their room with the broker's
 
 
+class Inventory(Answer, frozen=True):
+    """One piece of what answers `AskInventory`."""
+
+    piece: bytes
+
+
 ShardReport = (
     Hello
     | VHostOpened
@@ -195,6 +201,7 @@ ShardReport = (
     | Reclaimable
     | QueuePaused
     | BackedUp
+    | Inventory
     | Drained
 )
 TemplateReport = Hello | ShardSpawned | ChildEnded

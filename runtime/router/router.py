@@ -10,10 +10,10 @@ from runtime.auth.login import Logins
 from runtime.owner import Owner
 from runtime.roster import Roster
 from runtime.router.handshake import Handshake
-from runtime.router.listening import open_listeners
+from runtime.router.listening import amqp, open_listeners
 from runtime.router.lobby import Lobby
 
-__all__ = ["open_listeners", "serve"]
+__all__ = ["amqp", "open_listeners", "serve"]
 
 
 def _nobody(_owner: Owner) -> None:

@@ -131,7 +131,7 @@ class Backups:
         await trio.to_thread.run_sync(lambda: place.mkdir(_DIRECTORY_MODE, parents=True))
         async with self._stopping_when_cancelled(shard):
             gathered = await self._inquiries.ask(
-                lambda number: BackUpVHost(number, vhost.name, str(place)), shard=shard, seconds=BACKUP_SECONDS_MAX
+                lambda number: BackUpVHost(number, vhost.name, str(place)), among=(shard,), seconds=BACKUP_SECONDS_MAX
             )
         reasons = [answer.failure for answer in gathered.answers if isinstance(answer, BackedUp)]
         reasons += gathered.silent.values()

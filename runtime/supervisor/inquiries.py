@@ -1,7 +1,7 @@
 """Questions to all shards at once: who answers in time is heard, and who does not is named."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import trio
 from msgspec import Struct
@@ -51,16 +51,18 @@ class Inquiries:
         self,
         question: Callable[[int], Question],
         *,
-        shard: int | None = None,
         seconds: float = SHARD_ANSWER_SECONDS_MAX,
+        among: Collection[int] | None = None,
     ) -> Gathered:
-        """Ask every shard, or one, `question(number)`; returns when all have answered, or after `seconds`."""
+        """Ask shards `question(number)`, all or those `among`; returns when they have answered, or after `seconds`."""
         self._number += 1
         number = self._number
-        asked = range(self._shards) if shard is None else (shard,)
+        asked = range(self._shards) if among is None else among
         inquiry = _Inquiry(dict.fromkeys(asked, "it is not running"))
-        links = [(one, link) for one, link in self._links() if one in asked and self._may_be_asked(one, inquiry)]
-        inquiry.awaited.update(one for one, _link in links)
+        links = [
+            (shard, link) for shard, link in self._links() if shard in asked and self._may_be_asked(shard, inquiry)
+        ]
+        inquiry.awaited.update(shard for shard, _link in links)
         self._open[number] = inquiry
         try:
             with trio.move_on_after(seconds):

@@ -7,24 +7,24 @@ processes.
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 import psutil
 import trio
 
 
-async def bury_orphans(own: Callable[[], int | None]) -> None:
-    """Until cancelled. `own` is the pid of the one child that somebody else waits for, if there is one."""
+async def bury_orphans(own: Callable[[], Iterable[int | None]]) -> None:
+    """Until cancelled. `own` are the pids of children that somebody else waits for."""
     with trio.open_signal_receiver(signal.SIGCHLD) as ended:
-        _bury(own())
+        _bury(frozenset(own()))
         async for _number in ended:
-            _bury(own())
+            _bury(frozenset(own()))
 
 
-def _bury(spared: int | None) -> None:
-    """Child by child: to ask for any of them would take the spared one's ending from whoever waits for it."""
+def _bury(spared: Collection[int | None]) -> None:
+    """Child by child: to ask for any of them would take the spared ones' endings from whoever waits for them."""
     for child in psutil.Process().children():
-        if child.pid != spared:
+        if child.pid not in spared:
             try:
                 os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG)
             except ChildProcessError:

@@ -8,11 +8,24 @@ import trio
 from runtime.supervisor.fleet import Fleet
 
 
-def ready_line(listeners: Sequence[trio.SocketListener], fleet: Fleet, data_directory: Path, *, supervisor: int) -> str:
-    """`ebbmq ready: amqp 127.0.0.1:5672 [::1]:5672; shards 0 (pid 12) 1 (pid 13); supervisor pid 10; data /…`"""
+def ready_line(
+    listeners: Sequence[trio.SocketListener],
+    http: Sequence[trio.SocketListener],
+    fleet: Fleet,
+    data_directory: Path,
+    *,
+    supervisor: int,
+) -> str:
+    """`ebbmq ready: amqp 127.0.0.1:5672; shards 0 (pid 12); supervisor pid 10; http 127.0.0.1:15672; data /…`
+
+    Without `http` where nobody listens for it.
+    """
     everywhere = " ".join(addresses(listeners))
     shards = " ".join(f"{shard.number} (pid {shard.pid})" for shard in fleet)
-    return f"ebbmq ready: amqp {everywhere}; shards {shards}; supervisor pid {supervisor}; data {data_directory}"
+    parts = [f"amqp {everywhere}", f"shards {shards}", f"supervisor pid {supervisor}"]
+    if http:
+        parts.append(f"http {' '.join(addresses(http))}")
+    return f"ebbmq ready: {'; '.join(parts)}; data {data_directory}"
 
 
 def addresses(listeners: Sequence[trio.SocketListener]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
@@ -26,13 +27,14 @@ from runtime.pressure.alarms import AlarmWatch
 from runtime.pressure.gauge import Gauge
 from runtime.pressure.watcher import watch
 from runtime.roster import Roster
-from runtime.router.router import open_listeners, serve
+from runtime.router.router import amqp, open_listeners, serve
 from runtime.supervisor.backups import Backups
 from runtime.supervisor.controls import Controls, State
 from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.descriptors import DESCRIPTORS_LOW, raise_limit
 from runtime.supervisor.fleet import Fleet, restarts
 from runtime.supervisor.inquiries import Inquiries
+from runtime.supervisor.management import Management, Office
 from runtime.supervisor.orphans import bury_orphans
 from runtime.supervisor.readiness import Readiness
 from runtime.supervisor.ready_line import addresses, ready_line
@@ -95,6 +97,23 @@ class Supervisor(Owner):
         self._reclaim = Reclaim(self._fleet.links, self, lambda: self._settings.compaction)
         self._inquiries = Inquiries(self._fleet.links, settings.main.shards)
         self._gauge = Gauge()
+        self._management = Management(
+            Office(
+                settings=lambda: self._settings,
+                root=lock.paths.root,
+                started_at=time.time(),
+                addresses=self._addresses,
+                directory=directory,
+                roster=self._roster,
+                inquiries=self._inquiries,
+                controls=self._controls,
+                follow=self._reload_directory,
+            ),
+            restarts(settings.main),
+        )
+        self._listeners: Sequence[trio.SocketListener] = ()
+        self._born = 0.0
+        self._following = trio.Lock()
         self._refusal: StartRefused | None = None
         self._is_ready = False
         self._starting = trio.CancelScope()
@@ -120,9 +139,11 @@ class Supervisor(Owner):
             raise self._refusal
 
     async def _live(self) -> None:
-        listeners: Sequence[trio.SocketListener] = ()
+        self._born = trio.current_time()
+        is_managed = False
         try:
-            listeners = await open_listeners(self._settings.amqp)
+            self._listeners = await open_listeners(amqp(self._settings.amqp))
+            is_managed = await self._management.listen()
             self._vhosts.place_all()
         except StartRefused as refusal:
             self._refuse(refusal)
@@ -130,30 +151,34 @@ class Supervisor(Owner):
             root = self._paths.root
             self._refuse(StartRefused(ExitCode.DATA_DIRECTORY_UNUSABLE, f"data directory {root}: {fault}"))
         async with trio.open_nursery() as services:
-            services.start_soon(self._answer_controls, listeners)
+            services.start_soon(self._answer_controls)
             with self._starting:
-                await self._start(services, listeners)
+                await self._start(services)
+                if is_managed:
+                    services.start_soon(self._management.run)
             await self._stop.wait()
             await self._end()
             services.cancel_scope.cancel()
-        for listener in listeners:
+        for listener in self._listeners:
             await listener.aclose()
 
-    async def _start(self, services: trio.Nursery, listeners: Sequence[trio.SocketListener]) -> None:
+    async def _start(self, services: trio.Nursery) -> None:
         await trio.lowlevel.checkpoint()  # nothing is started that a refusal has cancelled already
         _raise_descriptor_limit()
         services.start_soon(self._keep_template)
-        services.start_soon(bury_orphans, lambda: self._template.pid)
+        services.start_soon(bury_orphans, lambda: (self._template.pid, self._management.pid))
         services.start_soon(self._fleet.run)
         services.start_soon(self._compact_on_signal)
         await self._fleet.started()
         await self._roster.settled()
         await self._alarms.look()  # whatever is short already, no client may add to
-        await services.start(self._accept, listeners)
+        await services.start(self._accept)
         services.start_soon(watch, lambda: self._settings, self._reclaim.request, self._gauge, self._alarms.run)
         services.start_soon(self._reload_on_signal)
         self._is_ready = True
-        line = ready_line(listeners, self._fleet, self._paths.root, supervisor=os.getpid())
+        line = ready_line(
+            self._listeners, self._management.listeners, self._fleet, self._paths.root, supervisor=os.getpid()
+        )
         self._say(line)
         self._readiness.ready(line)
 
@@ -177,12 +202,10 @@ class Supervisor(Owner):
         except StartRefused as refusal:
             self._refuse(refusal)
 
-    async def _accept(
-        self, listeners: Sequence[trio.SocketListener], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def _accept(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self._accepting:
             await serve(
-                listeners,
+                self._listeners,
                 self._roster,
                 self._directory,
                 lambda: self._settings,
@@ -193,16 +216,18 @@ class Supervisor(Owner):
     def _keep_lobby(self, lobby: Owner) -> None:
         self._lobby = lobby
 
-    async def _answer_controls(self, listeners: Sequence[trio.SocketListener]) -> None:
-        """From before the first shard is there until the last one has drained, so that one can look how it goes."""
-        listening = addresses(listeners)
-        controls = Controls(
+    def _addresses(self) -> tuple[str, ...]:
+        """Where clients may come; nowhere once the end has begun, when listeners are closed."""
+        return () if self._stop.is_set() else addresses(self._listeners)
+
+    def _controls(self) -> Controls:
+        return Controls(
             version=VERSION,
             root=self._paths.root,
-            born=trio.current_time(),
+            born=self._born,
             settings=lambda: self._settings,
             state=self._state,
-            addresses=lambda: () if self._stop.is_set() else listening,
+            addresses=self._addresses,
             fleet=self._fleet,
             template=self._template,
             reclaim=self._reclaim,
@@ -210,6 +235,10 @@ class Supervisor(Owner):
             backups=Backups(self._paths, self._directory, self._roster, self._fleet, self._inquiries),
             gauge=self._gauge,
         )
+
+    async def _answer_controls(self) -> None:
+        """From before the first shard is there until the last one has drained, so that one can look how it goes."""
+        controls = self._controls()
         try:
             end = place.listen(self._paths)
         except OSError as fault:
@@ -275,19 +304,22 @@ class Supervisor(Owner):
         configure_logging(self._settings.main.log_level, self._settings.main.log_format)
         self._alarms.look_again()
         await self._fleet.broadcast(SettingsChanged(self._settings))
+        await self._management.reconfigured()
         _log.info("settings reloaded", changed=changed, needs_restart=needs_restart)
 
     async def _reload_directory(self) -> None:
-        try:
-            await trio.to_thread.run_sync(self._directory.reload)
-        except sqlite3.Error as fault:
-            _log.error("directory cannot be read again", reason=str(fault))
-            return
-        await self._vhosts.follow(self._fleet)
+        async with self._following:
+            try:
+                await trio.to_thread.run_sync(self._directory.reload)
+            except sqlite3.Error as fault:
+                _log.error("directory cannot be read again", reason=str(fault))
+                return
+            await self._vhosts.follow(self._fleet)
+        await self._management.directory_changed()
 
     def _processes(self) -> Iterable[int]:
         """Whatever runs for this broker now."""
-        return filter(None, (os.getpid(), self._template.pid, *self._fleet.pids()))
+        return filter(None, (os.getpid(), self._template.pid, self._management.pid, *self._fleet.pids()))
 
     # what shards have to say ------------------------------------------------------------------------------------------
 

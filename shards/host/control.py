@@ -15,6 +15,7 @@ from ipc.link import LinkClosed
 from ipc.messages.commands import (
     AdoptClient,
     AlarmsChanged,
+    AskInventory,
     CloseVHost,
     Command,
     Compact,
@@ -152,6 +153,10 @@ async def _stop_backup(shard: "Shard", command: StopBackup, descriptors: list[in
     shard.backups.stop()
 
 
+async def _take_stock(shard: "Shard", question: AskInventory, descriptors: list[int]) -> None:
+    shard.take_stock(question)
+
+
 async def _listen(shard: "Shard", command: Probe, descriptors: list[int]) -> None:
     await shard.link.send(Listening())
 
@@ -167,5 +172,6 @@ _COMMANDS: Final[dict[type[Command], Callable[["Shard", Any, list[int]], Awaitab
     Compact: _compact,
     **dict.fromkeys(QUESTIONS, _answer),
     StopBackup: _stop_backup,
+    AskInventory: _take_stock,
     Probe: _listen,
 }

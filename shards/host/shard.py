@@ -23,7 +23,7 @@ from ipc.errors import ConnectionRefusal, ExitCode
 from ipc.limits import ACCOUNT_KEPT_SECONDS
 from ipc.link import Link, LinkClosed
 from ipc.log import configure_logging
-from ipc.messages.commands import Alarms, Compact, Question, ShardCommand, Start
+from ipc.messages.commands import Alarms, AskInventory, Compact, Question, ShardCommand, Start
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import Drained, Hello, Reclaimed, StorageBlocked
 from ipc.reactor import Reactor
@@ -41,6 +41,7 @@ from shards.host.control import SHUTTING_DOWN, obey
 from shards.host.deadlines import Deadlines
 from shards.host.idle_trim import IdleTrim
 from shards.host.pump import Pump
+from shards.host.stocktaking import take_stock
 from shards.host.syncer import Syncer
 from shards.host.worker import SyncFailed
 from shards.model.turn import Shortage, Turn
@@ -130,6 +131,16 @@ class Shard(Compactable):
                 await self.link.send(answer)
         await trio.sleep(2 * ACCOUNT_KEPT_SECONDS)
         self.accountant.forget()
+
+    def take_stock(self, question: AskInventory) -> None:
+        """The same for the management process, as long as that takes."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._take_stock, question)
+
+    async def _take_stock(self, question: AskInventory) -> None:
+        with contextlib.suppress(LinkClosed):
+            async for piece in take_stock(self, question):
+                await self.link.send(piece)
 
     def change_settings(self, settings: Settings) -> None:
         self.settings = settings

@@ -137,6 +137,9 @@ class VHost(Compactable):
     def queues(self) -> Iterator[Queue]:
         return iter(tuple(self._queues.values()))
 
+    def exchanges(self) -> Iterator[Exchange]:
+        return iter(tuple(self._exchanges.values()))
+
     # policies and limits ----------------------------------------------------------------------------------------------
 
     def change_rules(self, rules: Rules, now: int) -> Iterator[None]:

@@ -7,7 +7,7 @@ its tables cost quadratic time, so arguments are read here, too.
 
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pamqp import base, commands, encode
 
@@ -16,6 +16,7 @@ from ipc.wire.amqp import frames
 from ipc.wire.amqp.fields import FieldReader
 
 Method = base.Frame
+Made = TypeVar("Made", bound=Method)
 
 _INDEX: Final = struct.Struct(">I")
 
@@ -46,6 +47,14 @@ def decode(payload: bytes) -> Method:
 def name(index: int) -> str:
     """What a method that exists is called, `Connection.Open`; `index` holds its class in the high half."""
     return str(commands.INDEX_MAPPING[index].name)  # type: ignore[attr-defined]  # pamqp types the values as `type`
+
+
+def make(kind: type[Made], **fields: Any) -> Made:
+    """A method with any names: pamqp's constructors only allow what the specification's grammar does."""
+    method = kind()
+    for field, value in fields.items():
+        setattr(method, field, value)
+    return method
 
 
 def frame(channel: int, method: Method) -> bytes:

@@ -63,13 +63,11 @@ class Garbled(Refused):
 
 
 def encoded(kind: type[base.Frame], channel: int = CHANNEL, **fields: Any) -> bytes:
-    """A method frame with any names: pamqp's constructors only allow what the specification's grammar does.
+    """A method frame with any names.
 
     Raises Refused for names that are too long and arguments that no table can hold.
     """
-    method = kind()
-    for name, value in fields.items():
-        setattr(method, name, value)
+    method = methods.make(kind, **fields)
     try:
         return methods.frame(channel, method)
     except (TypeError, ValueError, OverflowError, struct.error) as fault:

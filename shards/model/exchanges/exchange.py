@@ -141,6 +141,10 @@ class Exchange(Bindable):
         return self._bindings.values()
 
     @property
+    def binding_count(self) -> int:
+        return len(self._bindings)
+
+    @property
     def is_bound(self) -> bool:
         """Whether anything is bound to this exchange."""
         return bool(self._bindings)

@@ -45,6 +45,11 @@ class Confirms:
         self._pending: list[tuple[int, int]] = []  # (round, up to which publish), one an unfinished round: at most two
 
     @property
+    def pending_count(self) -> int:
+        """Publishes that are not answered yet."""
+        return self._published - self._confirmed
+
+    @property
     def size_bytes(self) -> int:
         """Of memory."""
         return sys.getsizeof(self) + sys.getsizeof(self._refused) + sys.getsizeof(self._pending)

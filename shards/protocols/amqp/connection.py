@@ -89,6 +89,7 @@ class Connection(Compactable):
         "frame_max",
         "is_listed",
         "message_bytes_max",
+        "opened_at",
         "outbox",
         "publishes",
         "routes",
@@ -122,6 +123,7 @@ class Connection(Compactable):
         self.access = access
         self.turn = turn
         self.settings = settings
+        self.opened_at = now
         self.frame_max = client.frame_max
         self.channel_max = client.channel_max
         self.message_bytes_max = message_bytes_max

@@ -25,7 +25,7 @@ _GET_EMPTY = commands.Basic.GetEmpty()
 class ChannelConsumer(Consumer):
     """A `basic.consume` subscription: takes runs of messages within prefetch, flow and the outbox's water mark."""
 
-    __slots__ = ("_channel", "_framing", "_needs_ack", "_prefetch", "_source")
+    __slots__ = ("_framing", "_source", "channel", "needs_ack", "prefetch")
 
     def __init__(
         self,
@@ -39,24 +39,24 @@ class ChannelConsumer(Consumer):
         priority: int = 0,
     ) -> None:
         super().__init__(queue, tag, is_exclusive=is_exclusive, priority=priority)
-        self._channel = channel
-        self._needs_ack = needs_ack
-        self._prefetch = prefetch if needs_ack else 0
+        self.channel = channel
+        self.needs_ack = needs_ack
+        self.prefetch = prefetch if needs_ack else 0
         self._framing = DeliveryFraming(channel.number, tag.encode(), channel.connection.frame_max)
         self._source = channel.add_source(queue, self)
 
     def room(self) -> int:
-        channel = self._channel
+        channel = self.channel
         if channel.connection.outbox.room_bytes <= 0:
             return 0
-        room = channel.room() if self._needs_ack else (1 << 31 if channel.is_flowing else 0)
-        return min(room, self._prefetch - self._source.unacknowledged) if self._prefetch else room
+        room = channel.room() if self.needs_ack else (1 << 31 if channel.is_flowing else 0)
+        return min(room, self.prefetch - self._source.unacknowledged) if self.prefetch else room
 
     def take(self, count: int) -> int:
         store = self.queue.store
-        connection = self._channel.connection
+        connection = self.channel.connection
         outbox = connection.outbox
-        ledger = self._channel.ledger
+        ledger = self.channel.ledger
         taken = 0
         try:
             while taken < count and store is not None and (room_bytes := outbox.room_bytes) > 0:
@@ -82,8 +82,8 @@ class ChannelConsumer(Consumer):
         return taken
 
     def _account(self, positions: "array[int]") -> None:
-        channel = self._channel
-        if self._needs_ack:
+        channel = self.channel
+        if self.needs_ack:
             self._source.unacknowledged += len(positions)
             channel.handed_out(self._source, positions)
             return
@@ -107,7 +107,7 @@ class ChannelConsumer(Consumer):
     def _send_single(self, span: Span, returns: int) -> StoredRecord | None:
         """The body of a large one follows piece by piece from a map of its own."""
         record = StoredRecord(span, returns)
-        channel = self._channel
+        channel = self.channel
         outbox = channel.connection.outbox
         if record.is_large:
             body = BodyMap(span.buffer, record.body_start, record.end)
@@ -123,8 +123,8 @@ class ChannelConsumer(Consumer):
     def redeliver(self, position: int) -> bool:
         """Hand out once more what is outstanding, under another tag; False when the client has to read first."""
         store = self.queue.store
-        connection = self._channel.connection
-        outbox, ledger = connection.outbox, self._channel.ledger
+        connection = self.channel.connection
+        outbox, ledger = connection.outbox, self.channel.ledger
         if store is None or (room_bytes := outbox.room_bytes) <= 0:
             return False
         span = store.read(position)
@@ -135,23 +135,23 @@ class ChannelConsumer(Consumer):
             self._framing.run(span, outbox.buffer, ledger.tag_next, 1, room_bytes, positions)
         if not positions and self._send_single(span, returns) is None:
             return False
-        self._channel.handed_out(self._source, array("Q", (position,)))
+        self.channel.handed_out(self._source, array("Q", (position,)))
         connection.touched()
         return True
 
     def leave(self) -> None:
         """Nothing more will be taken; what is outstanding stays the channel's."""
-        channel = self._channel
+        channel = self.channel
         self._source.consumer = None
         channel.drop_source(self._source)
         if channel.reply_consumer is self:
             channel.reply_consumer = None
 
     def terms_changed(self, now: int) -> None:
-        self._channel.look_again(now)
+        self.channel.look_again(now)
 
     def queue_deleted(self) -> None:
-        channel = self._channel
+        channel = self.channel
         channel.consumers.pop(self.tag, None)
         self.leave()
         if "consumer_cancel_notify" in channel.connection.capabilities:

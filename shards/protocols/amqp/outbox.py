@@ -43,10 +43,14 @@ class Outbox:
         return size_bytes
 
     @property
+    def pending_bytes(self) -> int:
+        """Frames that have not been sent; of a large body what has been brought in."""
+        return len(self.buffer) + (len(self._behind) if self._behind is not None else 0)
+
+    @property
     def is_clogged(self) -> bool:
         """Whether replies have brought it beyond what deliveries ever could: the client asks and does not read."""
-        size_bytes = len(self.buffer) + (len(self._behind) if self._behind is not None else 0)
-        return size_bytes > 2 * (self._high + LARGE_BODY_BYTES)
+        return self.pending_bytes > 2 * (self._high + LARGE_BODY_BYTES)
 
     @property
     def room_bytes(self) -> int:

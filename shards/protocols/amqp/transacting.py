@@ -41,6 +41,14 @@ class Transaction(Compactable):
         """Whether a commit would bring messages in."""
         return bool(self._messages)
 
+    @property
+    def message_count(self) -> int:
+        return len(self._messages)
+
+    @property
+    def settlement_count(self) -> int:
+        return len(self._settlements)
+
     def publish(self, message: Content) -> None:
         """Raises PreconditionFailed (406) when the connection's transactions have become too large."""
         connection = self._channel.connection

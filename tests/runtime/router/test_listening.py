@@ -7,19 +7,19 @@ import structlog.testing
 
 from ipc.errors import ExitCode, StartRefused
 from ipc.settings import AmqpSettings
-from runtime.router.listening import open_listeners
+from runtime.router.listening import amqp, open_listeners
 
 ABSENT_V6 = "2001:db8::1"  # documentation prefix: no machine has it
 
 
 async def refusal_of(settings: AmqpSettings) -> StartRefused:
     with pytest.raises(StartRefused) as refused:
-        await open_listeners(settings)
+        await open_listeners(amqp(settings))
     return refused.value
 
 
 async def test_port_0_is_the_same_free_port_on_every_address() -> None:
-    listeners = await open_listeners(AmqpSettings(bind="127.0.0.1, 127.0.0.2", port=0))
+    listeners = await open_listeners(amqp(AmqpSettings(bind="127.0.0.1, 127.0.0.2", port=0)))
     names = [listener.socket.getsockname() for listener in listeners]
     for listener in listeners:
         listener.socket.close()
@@ -29,7 +29,7 @@ async def test_port_0_is_the_same_free_port_on_every_address() -> None:
 
 
 async def test_an_address_named_twice_is_listened_on_once() -> None:
-    listeners = await open_listeners(AmqpSettings(bind="127.0.0.1,127.0.0.1", port=0))
+    listeners = await open_listeners(amqp(AmqpSettings(bind="127.0.0.1,127.0.0.1", port=0)))
     for listener in listeners:
         listener.socket.close()
 
@@ -55,7 +55,7 @@ async def test_what_was_opened_before_a_refusal_is_closed() -> None:
 
 async def test_an_absent_ipv6_address_is_left_out_with_a_warning() -> None:
     with structlog.testing.capture_logs() as logs:
-        listeners = await open_listeners(AmqpSettings(bind=f"127.0.0.1,{ABSENT_V6}", port=0))
+        listeners = await open_listeners(amqp(AmqpSettings(bind=f"127.0.0.1,{ABSENT_V6}", port=0)))
     for listener in listeners:
         listener.socket.close()
 

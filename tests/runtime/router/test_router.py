@@ -24,6 +24,7 @@ from ipc.wire.amqp import frames, methods
 from ipc.wire.amqp.negotiation import CLOSE_OK_FRAME
 from runtime.auth.directory import Directory
 from runtime.roster import Roster
+from runtime.router import listening
 from runtime.router.router import open_listeners, serve
 
 HEARING = {"capabilities": {"authentication_failure_close": True}}
@@ -84,7 +85,7 @@ class Broker:
 @asynccontextmanager
 async def running(directory: Directory, **amqp: Any) -> AsyncIterator[Broker]:
     settings = Settings(amqp=AmqpSettings(bind="127.0.0.1", port=0, **amqp))
-    listeners = await open_listeners(settings.amqp)
+    listeners = await open_listeners(listening.amqp(settings.amqp))
     broker = Broker(directory, settings, listeners[0].socket.getsockname()[1])
     with structlog.testing.capture_logs() as logs:
         broker.logs = logs

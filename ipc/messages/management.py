@@ -1,0 +1,112 @@
+"""What the management process and the supervisor say to each other, in packets like those to and from shards."""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ipc.messages.control import ControlReply, ControlRequest
+from ipc.messages.reports import Hello
+from ipc.settings import Settings
+
+# from the management process ------------------------------------------------------------------------------------------
+
+
+class Upward(Struct, frozen=True, array_like=True, tag=True):
+    """Base of what the management process asks; every answer has the same number."""
+
+    number: int
+
+
+class AskShards(Upward, frozen=True):
+    """A request of `ipc/messages/inventory.py`, to the owner of a vhost or to all shards."""
+
+    vhost: str | None
+    request: bytes
+
+
+class Enter(Upward, frozen=True):
+    """Be a client, let in without a password; answered by `Entered` or `Barred`."""
+
+    user: str
+    vhost: str
+    name: str  # as lists of connections show it
+
+
+class AskSupervisor(Upward, frozen=True):
+    """What may be asked over the control socket."""
+
+    request: ControlRequest
+
+
+class Follow(Upward, frozen=True):
+    """The directory was changed; answered by `Over` when all that follows from it has been told to the shards."""
+
+
+ManagementReport: TypeAlias = Hello | AskShards | Enter | AskSupervisor | Follow
+
+
+# to the management process --------------------------------------------------------------------------------------------
+
+
+class Downward(Struct, frozen=True, array_like=True, tag=True):
+    """Base of what the supervisor says."""
+
+
+class Begin(Downward, frozen=True):
+    """First word after its `Hello`."""
+
+    settings: Settings
+    data_directory: str
+    started_at: float  # of the broker, in seconds since 1970
+    addresses: tuple[str, ...]  # where AMQP clients may come
+    pid: int  # the supervisor's
+
+
+class Reconfigured(Downward, frozen=True):
+    """Settings were read again."""
+
+    settings: Settings
+
+
+class DirectoryChanged(Downward, frozen=True):
+    """By whomever: read it again."""
+
+
+class Heard(Downward, frozen=True):
+    """One piece of what one shard answers."""
+
+    number: int
+    shard: int
+    piece: bytes
+
+
+class Told(Downward, frozen=True):
+    """One line of what the supervisor answers."""
+
+    number: int
+    reply: ControlReply
+
+
+class Entered(Downward, frozen=True):
+    """One descriptor travels along: a stream on which the shard's first word is `connection.open-ok`."""
+
+    number: int
+    frame_max: int
+
+
+class Barred(Downward, frozen=True):
+    """Why one cannot be a client there; `code` is AMQP's."""
+
+    number: int
+    code: int
+    text: str
+
+
+class Over(Downward, frozen=True):
+    """The end of an answer; it is complete when nobody was silent."""
+
+    number: int
+    silent: dict[int, str] = {}
+
+
+ManagementCommand: TypeAlias = Begin | Reconfigured | DirectoryChanged | Heard | Told | Entered | Barred | Over

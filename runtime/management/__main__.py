@@ -1,0 +1,91 @@
+"""The management process: started by the supervisor with its listeners, it serves them until nobody asks any more."""
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+from hypercorn.typing import ASGIFramework
+
+from ipc.data_directory import DataDirectory
+from ipc.errors import ExitCode
+from ipc.limits import HTTP_GRACE_SECONDS, HTTP_HEADER_BYTES_MAX, HTTP_IDLE_SECONDS
+from ipc.link import Link, LinkClosed
+from ipc.log import configure_logging
+from ipc.messages.fingerprint import fingerprint
+from ipc.messages.management import Begin, ManagementCommand
+from ipc.messages.reports import Hello
+from runtime.auth.directory import Directory
+from runtime.management.access import Gate
+from runtime.management.app import api
+from runtime.management.broker import Broker, ManagementLink
+from runtime.management.idleness import Idleness
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("management")
+
+
+async def _main(end: socket.socket, http: Sequence[int], metrics: Sequence[int]) -> int:
+    link: ManagementLink = Link(end, ManagementCommand)
+    try:
+        await link.send(Hello(fingerprint(), "management", os.getpid()))
+        begin, _none = await link.receive()
+    except LinkClosed:
+        return ExitCode.OK
+    assert isinstance(begin, Begin)
+    main = begin.settings.main
+    configure_logging(main.log_level, main.log_format)
+    logging.getLogger("hypercorn").setLevel(logging.WARNING)
+    directory = Directory.open(DataDirectory(begin.data_directory), begin.settings.users)
+    broker = Broker(link, begin, directory.reload)
+    gate = Gate(directory, lambda: broker.settings.users)
+    idleness = Idleness(lambda: broker.settings.management.idle_seconds)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_hear, broker, nursery.cancel_scope)
+            app = cast(ASGIFramework, idleness.watched(api(broker, gate)))
+            await serve(app, _config(http), shutdown_trigger=idleness.passed)
+            nursery.cancel_scope.cancel()
+    finally:
+        directory.close()
+        link.close()
+    return ExitCode.OK
+
+
+async def _hear(broker: Broker, everything: trio.CancelScope) -> None:
+    try:
+        await broker.run()
+    except LinkClosed:
+        everything.cancel()  # the supervisor is gone, and its listeners with it
+
+
+def _config(descriptors: Sequence[int]) -> Config:
+    config = Config()
+    config.bind = [f"fd://{descriptor}" for descriptor in descriptors]
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.graceful_timeout = HTTP_GRACE_SECONDS
+    config.keep_alive_timeout = HTTP_IDLE_SECONDS
+    config.h11_max_incomplete_size = HTTP_HEADER_BYTES_MAX
+    return config
+
+
+def main() -> None:
+    """`python -m runtime.management HTTP,… METRICS,… LINK`: descriptors of listeners, and of the link."""
+    http, metrics, link = sys.argv[1:]
+    end = socket.socket(fileno=int(link))
+    sys.exit(trio.run(_main, end, _numbers(http), _numbers(metrics)))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
+
+
+if __name__ == "__main__":
+    main()

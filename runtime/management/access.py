@@ -1,0 +1,134 @@
+"""Who asks, and what a tag allows: basic authentication, the rules of RabbitMQ's tags, a limit on wrong guesses."""
+
+import base64
+import binascii
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+from msgspec import Struct
+
+from ipc.limits import LOGIN_FAILURES_MAX, LOGIN_FAILURES_SECONDS, LOGIN_SOURCES_MAX
+from ipc.messages.commands import Permissions
+from ipc.settings import UserSettings
+from runtime.auth.directory import Directory, User
+from runtime.auth.login import LoginFailed, Logins
+from runtime.management.errors import ApiError, NotAuthorized
+
+ADMINISTRATOR: Final = frozenset({"administrator"})
+MONITORING: Final = ADMINISTRATOR | {"monitoring"}
+POLICYMAKER: Final = ADMINISTRATOR | {"policymaker"}
+MANAGEMENT: Final = MONITORING | POLICYMAKER | {"management"}
+
+
+class Caller(Struct, frozen=True):
+    """The user on whose behalf a request is answered, with its tags and permissions as they are now."""
+
+    user: User
+    directory: Directory
+
+    @property
+    def name(self) -> str:
+        return self.user.name
+
+    def has(self, tags: frozenset[str]) -> bool:
+        return not tags.isdisjoint(self.user.tags)
+
+    def permissions(self, vhost: str) -> Permissions | None:
+        return self.directory.find_permissions(self.name, vhost)
+
+    def vhosts(self) -> frozenset[str] | None:
+        """Those whose things are shown; None: all of them."""
+        if self.has(MONITORING):
+            return None
+        return frozenset(vhost.name for vhost in self.directory.vhosts() if self.permissions(vhost.name) is not None)
+
+    def require_vhost(self, name: str) -> None:
+        """Raises ApiError: 404 where there is none, 401 where the user may not enter it."""
+        if self.directory.find_vhost(name) is None:
+            raise ApiError(404, "Not Found")
+        if self.permissions(name) is None:
+            raise NotAuthorized("User not authorised to access virtual host")
+
+    def require_visible(self, name: str) -> None:
+        """The same for a look: who monitors sees every vhost."""
+        if self.directory.find_vhost(name) is None:
+            raise ApiError(404, "Not Found")
+        if not self.has(MONITORING) and self.permissions(name) is None:
+            raise NotAuthorized("User not authorised to access virtual host")
+
+
+class Gate:
+    """Checks credentials; who guesses wrong too often from one address has to wait."""
+
+    def __init__(self, directory: Directory, settings: Callable[[], UserSettings]) -> None:
+        self.directory = directory
+        self._settings = settings
+        self._logins = Logins(directory)
+        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+
+    async def admit(self, header: str | None, address: str) -> Caller:
+        """Raises NotAuthorized (401), and ApiError (429) after too many failures."""
+        name, password = _credentials(header)
+        self._require_patience(address)
+        try:
+            user = await self._logins.login(name, password, address, self._settings())
+        except LoginFailed as failed:
+            self._note_failure(address)
+            told = "User can only log in via localhost" if "localhost" in str(failed) else "Login failed"
+            raise NotAuthorized(told) from failed
+        self._failures.pop(address, None)
+        if MANAGEMENT.isdisjoint(user.tags):
+            raise NotAuthorized("Not management user")
+        return Caller(user, self.directory)
+
+    def _require_patience(self, address: str) -> None:
+        failures = self._failures.get(address, [])
+        recent = [when for when in failures if when > trio.current_time() - LOGIN_FAILURES_SECONDS]
+        if len(recent) >= LOGIN_FAILURES_MAX:
+            raise ApiError(429, f"too many failed logins, try again in {LOGIN_FAILURES_SECONDS:g} seconds")
+
+    def _note_failure(self, address: str) -> None:
+        failures = self._failures.setdefault(address, [])
+        failures.append(trio.current_time())
+        del failures[:-LOGIN_FAILURES_MAX]
+        self._failures.move_to_end(address)
+        while len(self._failures) > LOGIN_SOURCES_MAX:
+            self._failures.popitem(last=False)
+
+
+def _credentials(header: str | None) -> tuple[str, str]:
+    scheme, _, encoded = (header or "").partition(" ")
+    if scheme.casefold() != "basic":
+        raise NotAuthorized("Login failed")
+    try:
+        name, separator, password = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError) as fault:
+        raise NotAuthorized("Login failed") from fault
+    if not separator:
+        raise NotAuthorized("Login failed")
+    return name, password
+
+
+def require(tags: frozenset[str]) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]:
+    """A guard: only who has one of these."""
+
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        caller: Caller = connection.user
+        if not caller.has(tags):
+            raise NotAuthorized(_NOT[tags])
+
+    return guard
+
+
+_NOT: Final = {
+    ADMINISTRATOR: "Not administrator user",
+    MONITORING: "Not monitor user",
+    POLICYMAKER: "Not policymaker user",
+}
+
+ApiRequest = Request[Caller, Any, Any]

@@ -1,0 +1,47 @@
+"""Puts the HTTP API together: routes, who may use them, and what becomes of everything that goes wrong."""
+
+from typing import Final
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.middleware.base import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.types import ASGIApp
+
+from ipc.version import VERSION
+from runtime.management.access import Gate
+from runtime.management.authentication import Authentication
+from runtime.management.broker import Broker
+from runtime.management.errors import HANDLERS
+from runtime.management.paths import decoded, undecoded
+from runtime.management.resources import RESOURCES
+
+_DOCS: Final = "/docs"
+_SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "Vary": "accept, accept-encoding, origin",
+}
+
+
+def api(broker: Broker, gate: Gate) -> ASGIApp:
+    """All of it as one ASGI application."""
+    routes = Router(
+        "/api",
+        route_handlers=RESOURCES,
+        middleware=[decoded, DefineMiddleware(Authentication)],
+        security=[{"basic": []}],
+    )
+    app = Litestar(
+        [routes],
+        state=State({"broker": broker, "gate": gate}),
+        exception_handlers=HANDLERS,
+        request_max_body_size=broker.settings.management.body_bytes_max,
+        openapi_config=OpenAPIConfig(title="EbbMQ management", version=VERSION, path=_DOCS),
+        response_headers=_SECURITY_HEADERS,
+        debug=False,
+        logging_config=None,
+    )
+    return undecoded(app)

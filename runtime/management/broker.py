@@ -1,0 +1,228 @@
+"""The broker as the management process sees it: lists, documents and totals, whichever shards they come from."""
+
+import heapq
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from operator import attrgetter
+from typing import Final, TypeVar
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from ipc.errors import ReplyCode
+from ipc.limits import BROKER_ASKED_AT_ONCE_MAX, DESCRIBED_AT_ONCE_MAX, LISTED_MAX
+from ipc.link import Link
+from ipc.messages import inventory
+from ipc.messages.control import ControlReply, ControlRequest
+from ipc.messages.inventory import CountAll, Counted, Describe, Described, Document, Identity, Kind, Place, Rank
+from ipc.messages.management import (
+    AskShards,
+    AskSupervisor,
+    Barred,
+    Begin,
+    DirectoryChanged,
+    Enter,
+    Entered,
+    Follow,
+    Heard,
+    ManagementCommand,
+    Over,
+    Reconfigured,
+    Told,
+    Upward,
+)
+from ipc.settings import Settings
+
+ManagementLink = Link[ManagementCommand]
+
+Reply = TypeVar("Reply")
+
+_ORDER: Final = attrgetter("order")
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class Refused(Exception):
+    """A shard will not do it; `code` is AMQP's reply code."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Unavailable(Exception):
+    """Who would have to answer does not."""
+
+
+class Listed(Struct, frozen=True):
+    """Part of a list: how many there are, how many were meant, and the documents of those that are shown."""
+
+    total: int
+    found: int
+    documents: list[Document]
+
+
+class _Answer:
+    """What has come so far."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, list[bytes]] = {}
+        self.replies: list[ControlReply] = []
+        self.entered: tuple[Entered, int] | None = None
+        self.barred: Barred | None = None
+        self.silent: dict[int, str] = {}
+        self.is_over = trio.Event()
+
+
+class Broker:
+    """Asks over the link to the supervisor; any number of questions at once, but not too many."""
+
+    def __init__(self, link: ManagementLink, begin: Begin, directory_changed: Callable[[], None]) -> None:
+        self.begin = begin
+        self.settings: Settings = begin.settings
+        self._link = link
+        self._directory_changed = directory_changed
+        self._number = 0
+        self._open: dict[int, _Answer] = {}
+        self._limiter = trio.CapacityLimiter(BROKER_ASKED_AT_ONCE_MAX)
+
+    async def run(self) -> None:
+        """Hear what is answered. Raises LinkClosed when the supervisor is gone."""
+        while True:
+            word, descriptors = await self._link.receive()
+            match word:
+                case Heard(number=number, shard=shard, piece=piece):
+                    if (answer := self._open.get(number)) is not None:
+                        answer.pieces.setdefault(shard, []).append(piece)
+                case Told(number=number, reply=reply):
+                    if (answer := self._open.get(number)) is not None:
+                        answer.replies.append(reply)
+                case Entered(number=number):
+                    self._entered(word, descriptors)
+                case Barred(number=number):
+                    if (answer := self._open.get(number)) is not None:
+                        answer.barred = word
+                        answer.is_over.set()
+                case Over(number=number, silent=silent):
+                    if (answer := self._open.get(number)) is not None:
+                        answer.silent = silent
+                        answer.is_over.set()
+                case Reconfigured(settings=settings):
+                    self.settings = settings
+                case DirectoryChanged():
+                    self._directory_changed()
+                case Begin():
+                    pass
+
+    def _entered(self, word: Entered, descriptors: list[int]) -> None:
+        answer = self._open.get(word.number)
+        if answer is None:
+            socket.socket(fileno=descriptors[0]).close()
+            return
+        answer.entered = word, descriptors[0]
+        answer.is_over.set()
+
+    async def _ask(self, question: Callable[[int], Upward]) -> _Answer:
+        async with self._limiter:
+            self._number += 1
+            number = self._number
+            answer = self._open[number] = _Answer()
+            try:
+                await self._link.send(question(number))
+                await answer.is_over.wait()
+            finally:
+                del self._open[number]
+        return answer
+
+    # lists ------------------------------------------------------------------------------------------------------------
+
+    async def listing(self, rank: Rank, *, start: int = 0, count: int = LISTED_MAX, in_detail: bool = False) -> Listed:
+        """The documents from `start` on, at most `count`, in the order that `rank` asks for.
+
+        Raises Refused and Unavailable.
+        """
+        wanted = msgspec.structs.replace(rank, count=start + count)
+        ranked = await self._items(wanted, rank.vhost)
+        total = found = 0
+        lists: list[list[Place]] = []
+        for items in ranked.values():
+            places = [item for item in items if isinstance(item, Place)]
+            lists.append(places)
+            for item in items:
+                if isinstance(item, Counted):
+                    total += item.total
+                    found += item.found
+        merged = heapq.merge(*lists, key=_ORDER, reverse=rank.is_descending)
+        shown = list(islice(merged, start, start + count))
+        return Listed(total, found, await self._documents(rank.kind, shown, in_detail=in_detail))
+
+    async def _documents(self, kind: Kind, places: Sequence[Place], *, in_detail: bool) -> list[Document]:
+        """Those that are still there, in their order."""
+        by_place: dict[tuple[str, Identity], Document] = {}
+        for begin in range(0, len(places), DESCRIBED_AT_ONCE_MAX):
+            some = places[begin : begin + DESCRIBED_AT_ONCE_MAX]
+            by_vhost: dict[str, list[tuple[str, Identity]]] = {}
+            for place in some:
+                by_vhost.setdefault(place.vhost, []).append((place.vhost, place.identity))
+            for vhost, wanted in by_vhost.items():
+                described = await self._items(Describe(kind, tuple(wanted), in_detail=in_detail), vhost)
+                for items in described.values():
+                    by_place |= {
+                        (item.vhost, item.identity): item.document for item in items if isinstance(item, Described)
+                    }
+        return [by_place[place.vhost, place.identity] for place in places if (place.vhost, place.identity) in by_place]
+
+    async def find(self, kind: Kind, vhost: str, *identity: str) -> Document | None:
+        """One thing in detail, or None where there is none. Raises Unavailable."""
+        described = await self._items(Describe(kind, ((vhost, identity),), in_detail=True), vhost)
+        for item in _all(described.values()):
+            if isinstance(item, Described):
+                return item.document
+        return None
+
+    async def totals(self, request: CountAll) -> list[Document]:
+        """A document from each shard, or each vhost. Raises Unavailable."""
+        counted = await self._items(request, None)
+        return [item.document for item in _all(counted.values()) if isinstance(item, Described)]
+
+    async def perform(self, request: inventory.Request, vhost: str) -> None:
+        """Have a shard do something. Raises Refused and Unavailable."""
+        await self._items(request, vhost)
+
+    async def _items(self, request: inventory.Request, vhost: str | None) -> dict[int, list[inventory.Item]]:
+        encoded = _encoder.encode(request)
+        answer = await self._ask(lambda number: AskShards(number, vhost, encoded))
+        if answer.silent:
+            raise Unavailable("; ".join(f"shard {shard}: {reason}" for shard, reason in sorted(answer.silent.items())))
+        found = {shard: list(inventory.items(pieces)) for shard, pieces in answer.pieces.items()}
+        for item in _all(found.values()):
+            if isinstance(item, inventory.Refused):
+                raise Refused(item.code, item.text)
+        return found
+
+    # everything else --------------------------------------------------------------------------------------------------
+
+    async def control(self, request: ControlRequest) -> list[ControlReply]:
+        """What the control socket would say."""
+        return (await self._ask(lambda number: AskSupervisor(number, request))).replies
+
+    async def follow(self) -> None:
+        """The directory was changed: returns when the broker acts by it."""
+        await self._ask(Follow)
+
+    async def enter(self, user: str, vhost: str, name: str) -> tuple[socket.socket, int]:
+        """A stream to the vhost as a client of this user, and the size of its frames. Raises Refused, Unavailable."""
+        answer = await self._ask(lambda number: Enter(number, user, vhost, name))
+        if answer.barred is not None and answer.barred.code == ReplyCode.INTERNAL_ERROR:
+            raise Unavailable(answer.barred.text)
+        if answer.barred is not None:
+            raise Refused(answer.barred.code, answer.barred.text)
+        assert answer.entered is not None
+        word, descriptor = answer.entered
+        return socket.socket(fileno=descriptor), word.frame_max
+
+
+def _all(lists: Iterable[Iterable[Reply]]) -> Iterable[Reply]:
+    return (item for items in lists for item in items)

@@ -1,0 +1,290 @@
+"""Keeps the management process while somebody asks, and is its only way to the shards.
+
+Listeners are the supervisor's, and nobody accepts on them until the first connection comes; then the process is started
+with them and takes over. It ends by itself when nobody has asked for long, and the memory it took goes with it.
+Whatever becomes of it, clients of the broker notice nothing.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+import trio
+from msgspec import Struct
+from structlog.typing import FilteringBoundLogger
+
+from ipc.errors import ExitCode, Refusal, ReplyCode, StartRefused
+from ipc.limits import INNER_CLIENT_CHANNELS_MAX, VHOST_PATIENCE_SECONDS
+from ipc.link import Link, LinkClosed, link_pair
+from ipc.messages.commands import AdoptClient, AskInventory, NegotiatedClient
+from ipc.messages.control import Reply
+from ipc.messages.fingerprint import fingerprint
+from ipc.messages.management import (
+    AskShards,
+    AskSupervisor,
+    Barred,
+    Begin,
+    DirectoryChanged,
+    Downward,
+    Enter,
+    Entered,
+    Follow,
+    Heard,
+    ManagementReport,
+    Over,
+    Reconfigured,
+    Told,
+    Upward,
+)
+from ipc.messages.reports import Hello, Inventory
+from ipc.settings import Settings
+from runtime.auth.directory import Directory
+from runtime.auth.login import permissions_to_enter
+from runtime.decisions.restarts import Restarts
+from runtime.roster import Roster, VHostDown
+from runtime.router.listening import Wanted, open_listeners
+from runtime.supervisor.controls import Controls
+from runtime.supervisor.inquiries import Inquiries
+from runtime.supervisor.life import Life, ending_text
+from runtime.supervisor.template import start
+
+COMMAND: Final = (sys.executable, "-P", "-m", "runtime.management")
+HELLO_SECONDS_MAX: Final = 30.0
+PATIENCE_SECONDS: Final = 5.0  # between the end of a link and SIGKILL: requests under way may be answered
+PORT_RETRY_SECONDS: Final = 5.0
+# What a client that is the broker's own part can do.
+CAPABILITIES: Final = frozenset({"publisher_confirms", "basic.nack", "consumer_cancel_notify"})
+
+_log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
+
+ManagementLink = Link[ManagementReport]
+
+
+class Office(Struct, frozen=True):
+    """What the management process reaches through the supervisor."""
+
+    settings: Callable[[], Settings]
+    root: Path  # the data directory
+    started_at: float  # seconds since 1970
+    addresses: Callable[[], tuple[str, ...]]
+    directory: Directory
+    roster: Roster
+    inquiries: Inquiries
+    controls: Callable[[], Controls]
+    follow: Callable[[], Awaitable[None]]
+    """Read the directory again, and do what follows from it."""
+
+
+class Management:
+    """The management process, whichever that is at the moment."""
+
+    def __init__(self, office: Office, restarts: Restarts) -> None:
+        self._office = office
+        self._restarts = restarts
+        self._http: list[trio.SocketListener] = []
+        self._metrics: list[trio.SocketListener] = []
+        self._link: ManagementLink | None = None
+        self._pid: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    @property
+    def listeners(self) -> Sequence[trio.SocketListener]:
+        """Where the HTTP API is found; none while its port is somebody else's."""
+        return self._http
+
+    async def listen(self) -> bool:
+        """Whether there is anything to listen on; True also while a port is taken, which `run` waits for.
+
+        Raises StartRefused for addresses that are none.
+        """
+        settings = self._office.settings().management
+        self._http = await _listen(Wanted("management", settings.bind, settings.port, settings.backlog))
+        self._metrics = await _listen(
+            Wanted("management", settings.metrics_bind, settings.metrics_port, settings.backlog)
+        )
+        return settings.port >= 0 or settings.metrics_port >= 0
+
+    async def run(self) -> None:
+        """Until cancelled; then the process ends as well, and nobody listens any more."""
+        settings = self._office.settings().management
+        try:
+            while (settings.port >= 0) != bool(self._http) or (settings.metrics_port >= 0) != bool(self._metrics):
+                await trio.sleep(PORT_RETRY_SECONDS)
+                await self._try_again()
+            while True:
+                await _any_readable([*self._http, *self._metrics])
+                born = trio.current_time()
+                await self._live()
+                delay = self._restarts.delay(born=born, died=trio.current_time())
+                await trio.sleep(PORT_RETRY_SECONDS if delay is None else delay)
+        finally:
+            for listener in (*self._http, *self._metrics):
+                listener.socket.close()
+
+    async def _try_again(self) -> None:
+        settings = self._office.settings().management
+        if settings.port >= 0 and not self._http:
+            self._http = await _listen(Wanted("management", settings.bind, settings.port, settings.backlog))
+        if settings.metrics_port >= 0 and not self._metrics:
+            self._metrics = await _listen(
+                Wanted("management", settings.metrics_bind, settings.metrics_port, settings.backlog)
+            )
+
+    async def reconfigured(self) -> None:
+        await self._tell(Reconfigured(self._office.settings()))
+
+    async def directory_changed(self) -> None:
+        await self._tell(DirectoryChanged())
+
+    async def _tell(self, word: Downward) -> None:
+        link = self._link
+        if link is not None:
+            try:
+                await link.send(word)
+            except LinkClosed:
+                pass
+
+    # one life ---------------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        ours, theirs = link_pair()
+        with theirs:
+            descriptors = [
+                ",".join(str(listener.socket.fileno()) for listener in listeners)
+                for listeners in (self._http, self._metrics)
+            ]
+            inherited = [listener.socket.fileno() for listener in (*self._http, *self._metrics)]
+            process = start([*COMMAND, *descriptors], theirs, inherited)
+        link: ManagementLink = Link(ours, ManagementReport)
+        life = Life.of(process.pid)
+        self._pid = process.pid
+        _log.info("management process started", pid=process.pid)
+        try:
+            await self._converse(link, process.pid)
+        finally:
+            self._link = None
+            link.close()
+            await life.end(patience_seconds=PATIENCE_SECONDS)
+            self._pid = None
+            life.close()
+            status = process.poll()
+            say = _log.info if status == ExitCode.OK else _log.error
+            say("management process ended", pid=process.pid, ending=ending_text(status))
+
+    async def _converse(self, link: ManagementLink, pid: int) -> None:
+        """Returns when the process is gone or says something that is none of its words."""
+        try:
+            with trio.fail_after(HELLO_SECONDS_MAX):
+                hello, _none = await link.receive()
+            if not isinstance(hello, Hello) or hello.fingerprint != fingerprint():
+                raise msgspec.DecodeError("its messages are those of another version: the installation was changed")
+            office = self._office
+            await link.send(
+                Begin(office.settings(), str(office.root), office.started_at, office.addresses(), os.getpid())
+            )
+            self._link = link
+            async with trio.open_nursery() as nursery:
+                while True:
+                    asked, _none = await link.receive()
+                    if isinstance(asked, Upward):
+                        nursery.start_soon(self._serve, link, asked)
+        except* LinkClosed:
+            pass
+        except* trio.TooSlowError:
+            _log.error("management process is silent", pid=pid, seconds=HELLO_SECONDS_MAX)
+        except* (msgspec.DecodeError, OSError) as fault:
+            _log.error("management process cannot be understood", pid=pid, reason=str(fault.exceptions[0]))
+
+    # what it asks -----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, link: ManagementLink, asked: Upward) -> None:
+        match asked:
+            case AskShards():
+                await self._ask_shards(link, asked)
+            case AskSupervisor():
+                await self._ask_supervisor(link, asked)
+            case Enter():
+                await self._enter(link, asked)
+            case Follow():
+                await self._office.follow()
+                await link.send(Over(asked.number))
+
+    async def _ask_shards(self, link: ManagementLink, asked: AskShards) -> None:
+        among: Collection[int] | None = None
+        if asked.vhost is not None:
+            place = self._office.roster.place_of(asked.vhost)
+            among = () if place is None else (place,)
+        gathered = await self._office.inquiries.ask(lambda number: AskInventory(number, asked.request), among=among)
+        for answer in gathered.answers:
+            if isinstance(answer, Inventory):
+                await link.send(Heard(asked.number, answer.shard, answer.piece))
+        await link.send(Over(asked.number, gathered.silent))
+
+    async def _ask_supervisor(self, link: ManagementLink, asked: AskSupervisor) -> None:
+        async def say(reply: Reply) -> None:
+            await link.send(Told(asked.number, reply))  # type: ignore[arg-type]
+
+        await self._office.controls().answer(asked.request, say)
+        await link.send(Over(asked.number))
+
+    async def _enter(self, link: ManagementLink, asked: Enter) -> None:
+        office = self._office
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            try:
+                shard = await office.roster.owner_of(asked.vhost, VHOST_PATIENCE_SECONDS)
+                permissions = permissions_to_enter(office.directory, asked.user, asked.vhost)
+                frame_max = office.settings().amqp.frame_max
+                client = NegotiatedClient(
+                    name=asked.name,
+                    user=asked.user,
+                    tags=(),
+                    vhost=asked.vhost,
+                    permissions=permissions,
+                    frame_max=frame_max,
+                    channel_max=INNER_CLIENT_CHANNELS_MAX,
+                    heartbeat_seconds=0,
+                    mechanism="",
+                    client_properties=b"",
+                    capabilities=CAPABILITIES,
+                    unread=b"",
+                )
+                await shard.send(AdoptClient(client), [theirs.fileno()])
+            except Refusal as refusal:
+                await link.send(Barred(asked.number, refusal.code, refusal.text))
+            except (VHostDown, LinkClosed):
+                await link.send(Barred(asked.number, ReplyCode.INTERNAL_ERROR, f"vhost '{asked.vhost}' is down"))
+            else:
+                await link.send(Entered(asked.number, frame_max), [ours.fileno()])
+
+
+async def _listen(wanted: Wanted) -> list[trio.SocketListener]:
+    """None where nobody wants to, or while somebody else does: the broker is more than its HTTP API."""
+    if wanted.port < 0:
+        return []
+    try:
+        return await open_listeners(wanted)
+    except StartRefused as refusal:
+        if refusal.exit_code is not ExitCode.PORT_IN_USE:
+            raise
+        _log.error("no management API yet", reason=str(refusal))
+        return []
+
+
+async def _any_readable(listeners: Sequence[trio.SocketListener]) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def wait(listener: trio.SocketListener) -> None:
+            await trio.lowlevel.wait_readable(listener.socket.fileno())
+            nursery.cancel_scope.cancel()
+
+        for listener in listeners:
+            nursery.start_soon(wait, listener)

@@ -1,0 +1,120 @@
+"""Answers the management process beside the pump: in slices of a millisecond, in pieces that fit a packet."""
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+import trio
+
+from ipc.errors import ConnectionRefusal, ReplyCode
+from ipc.limits import INVENTORY_PIECE_BYTES, INVENTORY_SLICE_SECONDS_MAX
+from ipc.messages.commands import AskInventory
+from ipc.messages.inventory import (
+    Asked,
+    CancelConsumer,
+    CloseConnection,
+    CountAll,
+    Describe,
+    Done,
+    Item,
+    Rank,
+    Refused,
+    Request,
+    SetPrefetch,
+    packed,
+)
+from ipc.messages.reports import Inventory
+from shards.inventory.clients import find_connection
+from shards.inventory.column import Gone
+from shards.inventory.interfering import cancel_consumer, set_prefetch
+from shards.inventory.listing import Steps, describe, rank
+from shards.inventory.totals import count_all
+
+if TYPE_CHECKING:
+    from shards.host.shard import Shard
+
+_LOG: Final = structlog.get_logger("shard.stocktaking")
+
+_requests: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
+
+
+async def take_stock(shard: "Shard", question: AskInventory) -> AsyncIterator[Inventory]:
+    """The answer to one request, piece by piece; whatever is wrong with it is said in its place."""
+    piece = bytearray()
+    async for item in _paused(_steps(shard, question)):
+        piece += packed(item)
+        while len(piece) >= INVENTORY_PIECE_BYTES:
+            yield Inventory(question.number, shard.number, is_last=False, piece=bytes(piece[:INVENTORY_PIECE_BYTES]))
+            del piece[:INVENTORY_PIECE_BYTES]
+    yield Inventory(question.number, shard.number, is_last=True, piece=bytes(piece))
+
+
+async def _paused(steps: Steps) -> AsyncIterator[Item]:
+    """The items of a list, with a pause for everybody else after each slice."""
+    began = time.perf_counter()
+    for item in steps:
+        if item is not None:
+            yield item
+        if time.perf_counter() - began >= INVENTORY_SLICE_SECONDS_MAX:
+            await trio.lowlevel.checkpoint()
+            began = time.perf_counter()
+
+
+def _steps(shard: "Shard", question: AskInventory) -> Steps:
+    try:
+        request = _requests.decode(question.request)
+        yield from _ANSWERS[type(request)](shard, request)
+    except Gone:
+        yield Refused(ReplyCode.NOT_FOUND, "Object Not Found")
+    except re.error as fault:
+        yield Refused(ReplyCode.SYNTAX_ERROR, f"no regular expression: {fault}")
+    except Exception as fault:  # noqa: BLE001 - a question is not worth a shard
+        _LOG.exception("question of the management process cannot be answered")
+        yield Refused(ReplyCode.INTERNAL_ERROR, str(fault) or type(fault).__name__)
+
+
+def _rank(shard: "Shard", request: Rank) -> Steps:
+    return rank(shard.vhosts, request)
+
+
+def _describe(shard: "Shard", request: Describe) -> Steps:
+    return describe(shard.vhosts, request)
+
+
+def _count(shard: "Shard", request: CountAll) -> Steps:
+    return count_all(shard.vhosts, request)
+
+
+def _close(shard: "Shard", request: CloseConnection) -> Iterator[Item]:
+    vhost = shard.vhosts.find(request.vhost)
+    if vhost is None:
+        raise Gone
+    connection = find_connection(vhost, (request.name,))
+    refusal = ConnectionRefusal(ReplyCode.CONNECTION_FORCED, request.reason)
+    shard.pump.close_client(connection, refusal, shard.clock())
+    shard.bell.ring()
+    yield Done()
+
+
+def _cancel(shard: "Shard", request: CancelConsumer) -> Iterator[Item]:
+    cancel_consumer(shard.vhosts, request)
+    shard.bell.ring()
+    yield Done()
+
+
+def _set_prefetch(shard: "Shard", request: SetPrefetch) -> Iterator[Item]:
+    set_prefetch(shard.vhosts, request)
+    yield Done()
+
+
+_ANSWERS: Final[dict[type[Asked], Callable[["Shard", Any], Steps]]] = {
+    Rank: _rank,
+    Describe: _describe,
+    CountAll: _count,
+    CloseConnection: _close,
+    CancelConsumer: _cancel,
+    SetPrefetch: _set_prefetch,
+}

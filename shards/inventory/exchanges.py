@@ -1,0 +1,109 @@
+"""Exchanges and bindings, as they are listed."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from ipc.messages.inventory import Identity
+from shards.inventory.column import Column, Gone, Register
+from shards.inventory.plain import plain
+from shards.inventory.properties_key import properties_key
+from shards.model.bindings import Binding
+from shards.model.exchanges.exchange import Exchange
+from shards.model.policies import EXCHANGE, UNRULED, Ruling
+from shards.model.queues.queue import Queue
+from shards.model.vhost import VHost
+
+DESTINATIONS: Final = {"q": "queue", "e": "exchange"}
+
+
+def _find_exchange(vhost: VHost, identity: Identity) -> Exchange:
+    exchange = vhost.find_exchange(identity[0])
+    if exchange is None:
+        raise Gone
+    return exchange
+
+
+def _ruling(vhost: VHost, exchange: Exchange) -> Ruling:
+    return vhost.rulebook.ruling(exchange.name, EXCHANGE)
+
+
+def _definition(vhost: VHost, exchange: Exchange) -> dict[str, Any] | None:
+    ruling = _ruling(vhost, exchange)
+    return None if ruling is UNRULED else plain(ruling.definition)
+
+
+EXCHANGE_COLUMNS: Final[dict[str, Column]] = {
+    "name": lambda vhost, exchange: exchange.name,
+    "vhost": lambda vhost, exchange: vhost.name,
+    "type": lambda vhost, exchange: exchange.type,
+    "durable": lambda vhost, exchange: exchange.is_durable,
+    "auto_delete": lambda vhost, exchange: exchange.is_auto_delete,
+    "internal": lambda vhost, exchange: exchange.is_internal,
+    "arguments": lambda vhost, exchange: plain(exchange.arguments),
+    "policy": lambda vhost, exchange: _ruling(vhost, exchange).policy,
+    "operator_policy": lambda vhost, exchange: _ruling(vhost, exchange).operator_policy,
+    "effective_policy_definition": _definition,
+    "messages_delayed": lambda vhost, exchange: exchange.delayed_count or None,
+}
+
+EXCHANGES: Final[Register] = Register(
+    things=lambda vhost: vhost.exchanges(),
+    find=_find_exchange,
+    identity=lambda exchange: (exchange.name,),
+    columns=EXCHANGE_COLUMNS,
+)
+
+
+# bindings -------------------------------------------------------------------------------------------------------------
+
+
+def _by_default(vhost: VHost, queue: Queue) -> Binding:
+    """What nobody declared: a queue is bound to the default exchange by its name."""
+    return Binding(vhost.exchange(""), queue, queue.name, {})
+
+
+def _bindings(vhost: VHost) -> Iterator[Binding]:
+    for queue in vhost.queues():
+        yield _by_default(vhost, queue)
+    for exchange in vhost.exchanges():
+        yield from tuple(exchange.bindings())
+
+
+def _kind(binding: Binding) -> str:
+    return "q" if isinstance(binding.destination, Queue) else "e"
+
+
+def _key(binding: Binding) -> str:
+    return properties_key(binding.routing_key, binding.arguments or {})
+
+
+def _find_binding(vhost: VHost, identity: Identity) -> Binding:
+    source, kind, name, key = identity
+    destination = vhost.find_queue(name) if kind == "q" else vhost.find_exchange(name)
+    if destination is None:
+        raise Gone
+    inbound = destination.inbound()
+    if isinstance(destination, Queue) and not source:
+        inbound = [_by_default(vhost, destination)]
+    for binding in inbound:
+        if binding.source.name == source and _key(binding) == key:
+            return binding
+    raise Gone
+
+
+BINDING_COLUMNS: Final[dict[str, Column]] = {
+    "source": lambda vhost, binding: binding.source.name,
+    "vhost": lambda vhost, binding: vhost.name,
+    "destination": lambda vhost, binding: binding.destination.name,
+    "destination_type": lambda vhost, binding: DESTINATIONS[_kind(binding)],
+    "routing_key": lambda vhost, binding: binding.routing_key,
+    "arguments": lambda vhost, binding: plain(binding.arguments or {}),
+    "properties_key": lambda vhost, binding: _key(binding),
+}
+
+BINDINGS: Final[Register] = Register(
+    things=_bindings,
+    find=_find_binding,
+    identity=lambda binding: (binding.source.name, _kind(binding), binding.destination.name, _key(binding)),
+    columns=BINDING_COLUMNS,
+)
