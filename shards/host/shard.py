@@ -41,6 +41,7 @@ from shards.host.control import SHUTTING_DOWN, obey
 from shards.host.deadlines import Deadlines
 from shards.host.idle_trim import IdleTrim
 from shards.host.pump import Pump
+from shards.host.sampler import sample_for_ever
 from shards.host.stocktaking import take_stock
 from shards.host.syncer import Syncer
 from shards.host.worker import SyncFailed
@@ -102,6 +103,7 @@ class Shard(Compactable):
             nursery.start_soon(self.pump.run)
             nursery.start_soon(self.alarm.run)
             nursery.start_soon(self.idle_trim.run)
+            nursery.start_soon(sample_for_ever, self.vhosts, self.clock)
             nursery.start_soon(self.deadlines.run, self.pump.tick, self.bell.ring)
             await self._drain(await obey(self))
             nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ from ipc.messages.inventory import Identity
 from ipc.wire.amqp.tables import decode_table
 from shards.inventory.column import Column, Gone, Register
 from shards.inventory.plain import plain
+from shards.inventory.stats import message_stats, traffic
 from shards.model.vhost import VHost
 from shards.protocols.amqp.channel import Channel
 from shards.protocols.amqp.connection import Connection, ConnectionState
@@ -67,6 +68,10 @@ def _state(vhost: VHost, connection: Connection) -> str:
     return "blocked" if connection in connection.turn.blocked else _STATES[connection.state]
 
 
+def _rate(vhost: VHost, connection: Connection, counter: str) -> dict[str, float]:
+    return {"rate": traffic(vhost.sampling, connection.tally, counter)[1]}
+
+
 CONNECTION_COLUMNS: Final[dict[str, Column]] = {
     "name": lambda vhost, connection: connection.name,
     "vhost": lambda vhost, connection: vhost.name,
@@ -87,6 +92,12 @@ CONNECTION_COLUMNS: Final[dict[str, Column]] = {
     "host": lambda vhost, connection: Ends.of(connection).host,
     "port": lambda vhost, connection: Ends.of(connection).port,
     "ssl": lambda vhost, connection: False,
+    "recv_oct": lambda vhost, connection: traffic(vhost.sampling, connection.tally, "recv_oct")[0],
+    "recv_oct_details": lambda vhost, connection: _rate(vhost, connection, "recv_oct"),
+    "recv_cnt": lambda vhost, connection: traffic(vhost.sampling, connection.tally, "recv_cnt")[0],
+    "send_oct": lambda vhost, connection: traffic(vhost.sampling, connection.tally, "send_oct")[0],
+    "send_oct_details": lambda vhost, connection: _rate(vhost, connection, "send_oct"),
+    "send_cnt": lambda vhost, connection: traffic(vhost.sampling, connection.tally, "send_cnt")[0],
     "send_pend": lambda vhost, connection: connection.outbox.pending_bytes,
 }
 
@@ -142,6 +153,7 @@ CHANNEL_COLUMNS: Final[dict[str, Column]] = {
     "messages_uncommitted": lambda vhost, channel: channel.transaction.message_count if channel.transaction else 0,
     "acks_uncommitted": lambda vhost, channel: channel.transaction.settlement_count if channel.transaction else 0,
     "connection_details": connection_details,
+    "message_stats": lambda vhost, channel: message_stats(vhost.sampling, channel.tally),
 }
 
 CHANNELS: Final[Register] = Register(

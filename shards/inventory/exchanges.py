@@ -7,6 +7,7 @@ from ipc.messages.inventory import Identity
 from shards.inventory.column import Column, Gone, Register
 from shards.inventory.plain import plain
 from shards.inventory.properties_key import properties_key
+from shards.inventory.stats import message_stats
 from shards.model.bindings import Binding
 from shards.model.exchanges.exchange import Exchange
 from shards.model.policies import EXCHANGE, UNRULED, Ruling
@@ -32,6 +33,15 @@ def _definition(vhost: VHost, exchange: Exchange) -> dict[str, Any] | None:
     return None if ruling is UNRULED else plain(ruling.definition)
 
 
+def _stats(vhost: VHost, exchange: Exchange) -> dict[str, Any] | None:
+    """What came to an exchange is its `publish_in`."""
+    stats = message_stats(vhost.sampling, exchange.tally)
+    if stats is not None and "publish" in stats:
+        stats["publish_in"] = stats.pop("publish")
+        stats["publish_in_details"] = stats.pop("publish_details")
+    return stats
+
+
 EXCHANGE_COLUMNS: Final[dict[str, Column]] = {
     "name": lambda vhost, exchange: exchange.name,
     "vhost": lambda vhost, exchange: vhost.name,
@@ -43,6 +53,7 @@ EXCHANGE_COLUMNS: Final[dict[str, Column]] = {
     "policy": lambda vhost, exchange: _ruling(vhost, exchange).policy,
     "operator_policy": lambda vhost, exchange: _ruling(vhost, exchange).operator_policy,
     "effective_policy_definition": _definition,
+    "message_stats": _stats,
     "messages_delayed": lambda vhost, exchange: exchange.delayed_count or None,
 }
 

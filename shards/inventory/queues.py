@@ -5,6 +5,7 @@ from typing import Any, Final
 from ipc.messages.inventory import Identity
 from shards.inventory.column import Column, Gone, Register
 from shards.inventory.plain import plain
+from shards.inventory.stats import message_stats
 from shards.model.policies import CLASSIC, QUORUM, UNRULED, Ruling
 from shards.model.queues.queue import Queue
 from shards.model.vhost import VHost
@@ -68,6 +69,7 @@ COLUMNS: Final[dict[str, Column]] = {
     "exclusive_consumer_tag": _exclusive_tag,
     "single_active_consumer_tag": _active_tag,
     "owner_pid_details": _owner,
+    "message_stats": lambda vhost, queue: message_stats(vhost.sampling, queue.tally),
 }
 
 QUEUES: Final[Register] = Register(

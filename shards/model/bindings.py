@@ -1,11 +1,12 @@
 """A binding leads messages from an exchange to a queue or to another exchange."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, Union
 
 import msgspec
 
 from shards.compaction.compactable import Compactable
+from shards.model.statistics import Tally, tally_bytes
 
 if TYPE_CHECKING:
     from shards.model.exchanges.exchange import Exchange
@@ -25,14 +26,21 @@ def arguments_key(arguments: Arguments) -> bytes:
 
 
 class Bindable(Compactable):
-    """What bindings lead to: it remembers them, and exists without a dictionary while there are none."""
+    """What bindings lead to: it remembers them, and exists without a dictionary while there are none.
 
-    __slots__ = ("_inbound",)
+    `tally` counts the messages that pass.
+    """
+
+    __slots__ = ("_inbound", "tally")
     COLLECTIONS: ClassVar[tuple[str, ...]] = ("_inbound",)
     KINDS: ClassVar[Mapping[str, str]] = {"_inbound": "bindings"}
 
     def __init__(self) -> None:
         self._inbound: dict[Binding, None] | None = None
+        self.tally: Tally | None = None
+
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        return (tally_bytes(self),)
 
     def bound(self, binding: "Binding") -> None:
         """Remember a binding that leads here."""

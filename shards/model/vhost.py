@@ -29,6 +29,16 @@ from shards.model.policies import Rulebook
 from shards.model.publication import Publication
 from shards.model.queues.queue import GENERATED, Owner, Queue
 from shards.model.queues.terms import read_terms, recall_terms
+from shards.model.statistics import (
+    QUEUE_CREATED,
+    QUEUE_DECLARED,
+    QUEUE_DELETED,
+    VHOST_COUNTERS,
+    Sampling,
+    Tally,
+    count_up,
+    tally_bytes,
+)
 from shards.model.turn import FreshName, Notice, Turn
 from shards.model.waiting_room import WaitingRoom
 from shards.store.copying import Piece
@@ -67,14 +77,21 @@ class VHost(Compactable):
         turn: Turn,
         fresh_name: FreshName,
         rules: Rules = NO_RULES,
+        *,
+        sampling: Sampling | None = None,
     ) -> None:
-        """What differs for vhosts in `settings` holds until it is opened again."""
+        """What differs for vhosts in `settings` holds until it is opened again.
+
+        `sampling`: when the shard's counters are sampled; without it they never are.
+        """
         self.name = name
         self.durability = settings.durability_of(name)
         self.rulebook = Rulebook(rules)
         self.revision = 0  # of the topology: a remembered route is good while this stays the same
         self.changes: list[Change] = []
         self.connections: dict[Compactable, None] = {}
+        self.sampling = sampling or Sampling()
+        self.tally: Tally | None = Tally(VHOST_COUNTERS)
         self.paths = VHostDirectory(directory)
         self._files = files
         self._settings = settings
@@ -101,6 +118,9 @@ class VHost(Compactable):
         queues = (*self._queues.values(), *self._replies.values())
         journals = () if self._journal is None else (self._journal,)
         return (self.rulebook, *journals, *self._exchanges.values(), *queues, *self.connections)
+
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        return (tally_bytes(self),)
 
     def _queues_get(self, name: str) -> Queue | None:
         # Through the attributes, because compaction replaces the dictionaries.
@@ -287,6 +307,7 @@ class VHost(Compactable):
                 arguments=arguments,
             )
             existing.used(self._turn.now)
+            count_up(self, QUEUE_DECLARED, 1)
             return existing, False
         if name.startswith("amq."):
             raise AccessRefused(f"queue name '{name}' contains reserved prefix 'amq.*'")
@@ -309,6 +330,8 @@ class VHost(Compactable):
         )
         queue.used(self._turn.now)
         self._queues[queue.name] = queue
+        count_up(self, QUEUE_DECLARED, 1)
+        count_up(self, QUEUE_CREATED, 1)
         self._topology_changed()
         if self._is_stored(queue):
             self._note(PutQueue(_queue_definition(queue)))
@@ -333,7 +356,8 @@ class VHost(Compactable):
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' in use")
         if if_empty and queue.ready_count:
             raise PreconditionFailed(f"queue '{queue.name}' in vhost '{self.name}' not empty")
-        count = queue.ready_count
+        ready_count = queue.ready_count
+        count_up(self, QUEUE_DELETED, 1)
         del (self._replies if queue.name in self._replies else self._queues)[queue.name]
         if queue.owner is not None:
             queue.owner.exclusive_queues.pop(queue.name, None)
@@ -347,7 +371,7 @@ class VHost(Compactable):
             queue.remove_consumer(consumer)
             consumer.queue_deleted()
         self._topology_changed()
-        return count
+        return ready_count
 
     def pause_queue(self, queue: Queue, *, is_paused: bool) -> None:
         """Have it hand nothing out, or go on; a queue that outlives a restart does so with this."""

@@ -13,6 +13,7 @@ from shards.model.access import Access
 from shards.model.cut import Cut
 from shards.model.exchanges.registry import PREDECLARED
 from shards.model.queues.queue import Queue
+from shards.model.statistics import Sampling
 from shards.model.turn import FreshName, Turn
 from shards.model.vhost import VHost
 from shards.model.waiting_room import WaitingRoom
@@ -39,9 +40,16 @@ class VHosts(Compactable):
         self._vhosts: dict[str, VHost] = {}
         self._definitions: dict[str, Definitions] = {}
         self._accesses: dict[tuple[str, str], Access] = {}
+        self.sampling = Sampling()
 
     def children(self) -> Iterable[Compactable]:
-        return (self._turn, *self._vhosts.values(), *self._accesses.values(), *self._definitions.values())
+        return (
+            self._turn,
+            self.sampling,
+            *self._vhosts.values(),
+            *self._accesses.values(),
+            *self._definitions.values(),
+        )
 
     def __len__(self) -> int:
         return len(self._vhosts)
@@ -92,7 +100,9 @@ class VHosts(Compactable):
     def _made(self, name: str, directory: Path, rules: Rules) -> VHost:
         awaits_disk = self._settings.durability_of(name) == "fsync"
         files = self._files if awaits_disk else UnsyncedFiles(self._files)
-        return VHost(name, directory, files, self._settings, self._turn, self._fresh_name, rules)
+        return VHost(
+            name, directory, files, self._settings, self._turn, self._fresh_name, rules, sampling=self.sampling
+        )
 
     def _refuse_if_bereft(self, paths: VHostDirectory) -> None:
         """Queues are made after the file that names them, so if it is gone they are not orphans: it was lost."""

@@ -135,7 +135,7 @@ class Exchange(Bindable):
         binding.destination.unbound(binding)
 
     def holdings(self) -> Iterable[tuple[str, int]]:
-        return (("bindings", BINDING_BYTES * len(self._bindings)),)
+        return (*super().holdings(), ("bindings", BINDING_BYTES * len(self._bindings)))
 
     def bindings(self) -> Iterable[Binding]:
         return self._bindings.values()

@@ -13,6 +13,7 @@ from shards.model.dead_letters import DELIVERY_LIMIT, MAXLEN, REJECTED
 from shards.model.deduplication import Deduplication
 from shards.model.queues.terms import PLAIN, REJECT_PUBLISH_DLX, Terms
 from shards.model.queues.upkeep import Upkeep
+from shards.model.statistics import PUBLISH, count_up
 from shards.model.turn import Turn
 from shards.store import record
 from shards.store.copying import Piece
@@ -133,6 +134,7 @@ class Queue(Bindable):
     def append(self, message: bytes, *, expires: bool = False) -> None:
         """Take one message in, as `shards/store/record.py` lays it out; `expires`: it has an expiration of its own."""
         self.open_run(message[record.PRIORITY_AT]).append(message)
+        count_up(self, PUBLISH, 1)
         self.appended(expires=expires)
 
     def append_part(self, message: bytes, *, expires: bool = False) -> None:
@@ -159,6 +161,7 @@ class Queue(Bindable):
     ) -> None:
         """The same for a record in pieces, the first of which holds its head; it is never copied whole."""
         self.open_run(parts[0][record.PRIORITY_AT]).append_large(parts, size_bytes)
+        count_up(self, PUBLISH, 1)
         self.appended(expires=expires)
 
     def requeue(self, positions: Iterable[int]) -> None:

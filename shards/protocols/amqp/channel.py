@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from ipc.errors import PreconditionFailed
 from shards.compaction.compactable import Compactable
 from shards.model.queues.queue import Queue
+from shards.model.statistics import Tally, count_up, tally_bytes
 from shards.protocols.amqp.confirming import Confirms
 from shards.protocols.amqp.ledger import Ledger
 
@@ -59,6 +60,7 @@ class Channel(Compactable):
         "reply_consumer",
         "sources",
         "state",
+        "tally",
         "transaction",
     )
     COLLECTIONS = ("consumers", "sources")
@@ -81,6 +83,7 @@ class Channel(Compactable):
         self.reply_consumer: ChannelConsumer | None = None  # gets answers to what names a pseudo-queue in `reply_to`
         self.content: Content | None = None
         self.appointment = 0
+        self.tally: Tally | None = None
         self._due = 0  # when somebody may have kept a delivery for too long; 0: nobody can
         self._source_next = 1
 
@@ -94,6 +97,7 @@ class Channel(Compactable):
             ("incoming messages", incoming),
             ("consumers", _CONSUMER_BYTES * len(self.consumers)),
             ("confirms", confirms),
+            tally_bytes(self),
         )
 
     def add_source(self, queue: Queue, consumer: "ChannelConsumer | None" = None) -> Source:
@@ -108,6 +112,13 @@ class Channel(Compactable):
         """Forget a source once nothing of it is outstanding and nobody will take from it again."""
         if not source.unacknowledged and source.consumer is None:
             self.sources.pop(source.number, None)
+
+    def count(self, counter: int, number: int, queue: Queue | None = None) -> None:
+        """`number` more of one kind, here and in the vhost; and in `queue`."""
+        count_up(self, counter, number)
+        count_up(self.connection.vhost, counter, number)
+        if queue is not None:
+            count_up(queue, counter, number)
 
     # deliveries that wait ---------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ class Confirms:
         "_awaits_disk",
         "_channel",
         "_confirmed",
+        "_count",
         "_disk_counts",
         "_is_listed",
         "_pending",
@@ -31,11 +32,20 @@ class Confirms:
         "_write",
     )
 
-    def __init__(self, channel: int, turn: Turn, write: Callable[[bytes], None], *, disk_counts: bool) -> None:
-        """`disk_counts`: that what is to be kept is with the kernel is not enough."""
+    def __init__(
+        self,
+        channel: int,
+        turn: Turn,
+        write: Callable[[bytes], None],
+        count: Callable[[int], None],
+        *,
+        disk_counts: bool,
+    ) -> None:
+        """`count` is told how many were confirmed; `disk_counts`: that the kernel has what is to be kept is not enough."""
         self._channel = channel
         self._turn = turn
         self._write = write
+        self._count = count
         self._disk_counts = disk_counts
         self._published = 0
         self._confirmed = 0
@@ -102,13 +112,19 @@ class Confirms:
         count = through - self._confirmed
         if count:
             self._confirmed = through
+            self._count(count)
             self._write(frames.pack(frames.METHOD, self._channel, _SETTLE.pack(60, 80, through, count > 1)))
 
     def close(self) -> None:
         self._pending = []
         self._refused = []
         self._write = _nowhere
+        self._count = _uncounted
         self._turn.forget(self)
+
+
+def _uncounted(_count: int) -> None:
+    """A closed channel counts nothing."""
 
 
 def _nowhere(_data: bytes) -> None:

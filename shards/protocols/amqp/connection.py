@@ -33,6 +33,20 @@ from ipc.wire.amqp import frames, methods
 from shards.compaction.compactable import Compactable
 from shards.model.access import Access
 from shards.model.queues.queue import Queue
+from shards.model.statistics import (
+    CHANNEL_CLOSED,
+    CHANNEL_CREATED,
+    CONNECTION_CLOSED,
+    CONNECTION_COUNTERS,
+    CONNECTION_CREATED,
+    RECEIVED,
+    RECEIVED_BYTES,
+    SENT,
+    SENT_BYTES,
+    Tally,
+    count_up,
+    tally_bytes,
+)
 from shards.model.turn import Turn
 from shards.model.vhost import VHost
 from shards.protocols.amqp import blocking, publishing, settling
@@ -95,6 +109,7 @@ class Connection(Compactable):
         "routes",
         "settings",
         "state",
+        "tally",
         "turn",
         "uncommitted_bytes",
         "vhost",
@@ -134,6 +149,7 @@ class Connection(Compactable):
         self.routes: dict[bytes, Route] = {}
         self.exclusive_queues: dict[str, None] = {}
         self.is_listed = False
+        self.tally: Tally | None = Tally(CONNECTION_COUNTERS)
         self.publishes = False  # has done so at least once, and may be asked to wait for consumers
         self._intake = Intake(self)
         self._partial = client.unread
@@ -151,6 +167,7 @@ class Connection(Compactable):
         self._sent_at = now
         self._close_due = 0
         self._closing_because = ""
+        count_up(vhost, CONNECTION_CREATED, 1)
         if refusal is None:
             self.write(methods.frame(0, commands.Connection.OpenOk()))
         else:
@@ -168,6 +185,7 @@ class Connection(Compactable):
         return (
             (self.KIND, _FACTS_BYTES + len(self.client.client_properties)),
             ("outbox", self.outbox.size_bytes),
+            tally_bytes(self),
             ("partial input", sys.getsizeof(self._partial)),
             ("route cache", _ROUTE_BYTES * len(self.routes)),
             ("transactions", self.uncommitted_bytes),
@@ -223,6 +241,8 @@ class Connection(Compactable):
             self._refuse(0, refusal, now)
         self._partial = bytes(view[position:])
         self.effort = effort
+        count_up(self, RECEIVED_BYTES, position)
+        count_up(self, RECEIVED, 1)
 
     def resume(self, now: int) -> None:
         """Go on with input that was kept; what made it wait is over."""
@@ -382,6 +402,7 @@ class Connection(Compactable):
                 f"number of channels opened ({count}) has reached the negotiated channel_max ({self.channel_max})"
             )
         self.channels[number] = Channel(number, self)
+        count_up(self.vhost, CHANNEL_CREATED, 1)
         self.write(methods.frame(number, commands.Channel.OpenOk()))
 
     def _close_channel(self, number: int, method: commands.Channel.Close, now: int) -> None:
@@ -400,6 +421,7 @@ class Connection(Compactable):
         """Consumers leave, what is unacknowledged goes back, nothing is confirmed any more."""
         channel.state = ChannelState.CLOSING
         channel.content = None
+        count_up(self.vhost, CHANNEL_CLOSED, 1)
         self.turn.agenda.clear(channel)
         self.routes = {}
         consumers, channel.consumers = channel.consumers, {}
@@ -448,11 +470,13 @@ class Connection(Compactable):
             self.is_listed = True
             self.turn.unsent.append(self)
 
-    def sent(self, count: int, now: int) -> None:
-        """The kernel took `count` bytes of `outbox.buffer`."""
+    def sent(self, size_bytes: int, now: int) -> None:
+        """The kernel took so many bytes of `outbox.buffer`."""
         was_low = self.outbox.is_low
-        self.outbox.sent(count)
+        self.outbox.sent(size_bytes)
         self._sent_at = now
+        count_up(self, SENT_BYTES, size_bytes)
+        count_up(self, SENT, 1)
         if self.state is ConnectionState.CLOSING and self.outbox.is_empty:
             self._close_due = min(self._close_due, now + CLOSE_OK_PATIENCE_MS)
         if self.outbox.is_low and not was_low:
@@ -542,6 +566,7 @@ class Connection(Compactable):
 
     def lost(self) -> None:
         """The socket is gone, for whatever reason."""
+        count_up(self.vhost, CONNECTION_CLOSED, 1)
         self._end()
         self._intake.close()
         self.state = ConnectionState.CLOSED

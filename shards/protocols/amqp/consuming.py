@@ -9,6 +9,7 @@ from ipc.errors import NotAllowed, NotImplementedRefusal, PreconditionFailed
 from shards.model.consumers import Consumer
 from shards.model.fields import shown
 from shards.model.queues.queue import Queue
+from shards.model.statistics import DELIVER, DELIVER_NO_ACK, GET, GET_EMPTY, GET_NO_ACK, REDELIVER
 from shards.protocols.amqp import replying
 from shards.protocols.amqp.framing import DeliveryFraming, StoredRecord, body_frames, get_ok
 from shards.store.body_map import BodyMap
@@ -57,7 +58,7 @@ class ChannelConsumer(Consumer):
         connection = self.channel.connection
         outbox = connection.outbox
         ledger = self.channel.ledger
-        taken = 0
+        taken = again = 0
         try:
             while taken < count and store is not None and (room_bytes := outbox.room_bytes) > 0:
                 span = store.next_span()
@@ -65,7 +66,9 @@ class ChannelConsumer(Consumer):
                     break
                 returns = store.returns(span.base + span.start) if span.redelivered else 0
                 if returns:
-                    taken += self._take_single(store, span, returns)
+                    single = self._take_single(store, span, returns)
+                    taken += single
+                    again += single
                     continue
                 positions: array[int] = array("Q")
                 end = self._framing.run(span, outbox.buffer, ledger.tag_next, count - taken, room_bytes, positions)
@@ -74,9 +77,13 @@ class ChannelConsumer(Consumer):
                     break
                 store.advance(len(positions), end)
                 taken += len(positions)
+                again += len(positions) * span.redelivered
                 self._account(positions)
         finally:  # when what follows cannot be read, too
             if taken:
+                self.channel.count(DELIVER if self.needs_ack else DELIVER_NO_ACK, taken, self.queue)
+                if again:
+                    self.channel.count(REDELIVER, again, self.queue)
                 connection.turn.delivered += taken
                 connection.touched()
         return taken
@@ -242,7 +249,11 @@ def get(channel: "Channel", method: commands.Basic.Get) -> "Method | None":
     store = queue.store
     span = store.next_span() if store is not None and not queue.is_paused else None
     if store is None or span is None:
+        channel.count(GET_EMPTY, 1, queue)
         return _GET_EMPTY
+    channel.count(GET_NO_ACK if method.no_ack else GET, 1, queue)
+    if span.redelivered:
+        channel.count(REDELIVER, 1, queue)
     record = StoredRecord(span, store.returns(span.base + span.start) if span.redelivered else 0)
     body = b"" if record.is_large else record.body(span)
     body_map = BodyMap(span.buffer, record.body_start, record.end) if record.is_large else None

@@ -15,11 +15,11 @@ from ipc.wire.amqp import properties
 from shards.model import carbon_copies
 from shards.model.publication import Publication
 from shards.model.queues.queue import Queue
+from shards.model.statistics import DROP_UNROUTABLE, PUBLISH, PUBLISH_OUT, RETURN_UNROUTABLE, count_up
 from shards.protocols.amqp import addressing
 from shards.protocols.amqp.framing import body_frames, returned
 
 if TYPE_CHECKING:
-    from shards.model.deduplication import Deduplication
     from shards.model.exchanges.exchange import Exchange
     from shards.protocols.amqp.channel import Channel
     from shards.protocols.amqp.connection import Connection
@@ -41,6 +41,7 @@ class Route:
         "address",
         "channel",
         "deduplication",
+        "exchange",
         "has_durable",
         "is_immediate",
         "is_mandatory",
@@ -53,17 +54,18 @@ class Route:
         self,
         channel: "Channel",
         content: "Content",
+        exchange: "Exchange",
         queues: list[Queue],
         revision: int,
-        deduplication: "Deduplication | None",
     ) -> None:
-        """Of a message that was routed; `deduplication`: the exchange's."""
+        """Of a message that was routed."""
         method = content.method
         self.channel = channel
         self.address = content.address
+        self.exchange = exchange
         self.queues = queues
         self.revision = revision
-        self.deduplication = deduplication
+        self.deduplication = exchange.deduplication
         self.is_mandatory = bool(method[_FLAGS] & _MANDATORY)
         self.is_immediate = bool(method[_FLAGS] & _IMMEDIATE)
         self.has_durable = any(queue.is_durable for queue in queues) or any(
@@ -171,7 +173,7 @@ def find_route(channel: "Channel", content: Content) -> tuple[Route, bool]:
     queues, by_key = vhost.route(
         exchange, content.routing_key, content.headers, content.copies, content.identities, content.is_held
     )
-    route = Route(channel, content, queues, vhost.revision, exchange.deduplication)
+    route = Route(channel, content, exchange, queues, vhost.revision)
     is_plain = not (content.copies or route.is_immediate) and route.deduplication is None
     return route, by_key and is_plain
 
@@ -183,6 +185,7 @@ def store(route: Route, content: Content, now: int) -> bool:
     """
     channel = route.channel
     channel.connection.turn.published += 1
+    count_published(route, 1)
     # What the exchange remembers leads nowhere, and is not returned: it is where it belongs already.
     is_known = route.deduplication is not None and route.deduplication.is_duplicate(content.fields, now)
     is_taken = is_known or _pass_on(route, content, now)
@@ -191,6 +194,17 @@ def store(route: Route, content: Content, now: int) -> bool:
     elif channel.confirms is not None:
         channel.confirms.published(1, awaits_disk=content.facts.is_persistent and route.has_durable)
     return is_taken
+
+
+def count_published(route: Route, number: int) -> None:
+    """So many messages came this way; what queues took of them, they count themselves."""
+    channel = route.channel
+    channel.count(PUBLISH, number)
+    count_up(route.exchange, PUBLISH, number)
+    if route.queues:
+        count_up(route.exchange, PUBLISH_OUT, number * len(route.queues))
+    elif not route.is_mandatory:
+        channel.count(DROP_UNROUTABLE, number)
 
 
 def _pass_on(route: Route, content: Content, now: int) -> bool:
@@ -219,6 +233,7 @@ def _takes_at_once(queue: Queue) -> bool:
 
 def _return(channel: "Channel", code: ReplyCode, address: bytes, content: Content) -> None:
     connection = channel.connection
+    channel.count(RETURN_UNROUTABLE, 1)
     connection.write(
         returned(channel.number, code, code.name.encode(), address, content.header)
         + body_frames(channel.number, content.body, connection.frame_max)

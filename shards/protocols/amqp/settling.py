@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from ipc.errors import PreconditionFailed
+from shards.model.statistics import ACK, REJECT
 
 if TYPE_CHECKING:
     from ipc.wire.amqp.methods import Method
@@ -18,11 +19,11 @@ def ack(channel: "Channel", method: commands.Basic.Ack) -> None:
 
 
 def nack(channel: "Channel", method: commands.Basic.Nack) -> None:
-    _settle(channel, method.delivery_tag, _requeue if method.requeue else _reject, multiple=method.multiple)
+    _settle(channel, method.delivery_tag, _return if method.requeue else _reject, multiple=method.multiple)
 
 
 def reject(channel: "Channel", method: commands.Basic.Reject) -> None:
-    _settle(channel, method.delivery_tag or 0, _requeue if method.requeue else _reject, multiple=False)
+    _settle(channel, method.delivery_tag or 0, _return if method.requeue else _reject, multiple=False)
 
 
 def recover(channel: "Channel", method: commands.Basic.Recover) -> "Method":
@@ -77,12 +78,20 @@ def _settle(channel: "Channel", tag: int, settle: "Settle", *, multiple: bool) -
 
 def _drop(channel: "Channel", source: "Source", positions: "array[int]") -> None:
     source.queue.settle(positions)
+    channel.count(ACK, len(positions), source.queue)
     _settled(channel, source, len(positions))
 
 
 def _reject(channel: "Channel", source: "Source", positions: "array[int]") -> None:
     source.queue.reject(positions)
+    channel.count(REJECT, len(positions), source.queue)
     _settled(channel, source, len(positions))
+
+
+def _return(channel: "Channel", source: "Source", positions: "array[int]") -> None:
+    """The client does not want them; somebody else may."""
+    channel.count(REJECT, len(positions), source.queue)
+    _requeue(channel, source, positions)
 
 
 def _redeliver(channel: "Channel", source: "Source", positions: "array[int]") -> None:

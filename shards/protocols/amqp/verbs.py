@@ -1,12 +1,14 @@
 """Which method means which verb: the table that decides what a channel does with a frame."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from pamqp import commands
 
 from ipc.errors import PreconditionFailed
 from ipc.wire.amqp.methods import Method
+from shards.model.statistics import CONFIRM
 from shards.protocols.amqp import consuming, declaring, settling, transacting
 from shards.protocols.amqp.channel import Channel
 from shards.protocols.amqp.confirming import Confirms
@@ -21,7 +23,11 @@ def select_confirms(channel: Channel, method: commands.Confirm.Select) -> Method
     if channel.confirms is None:
         connection = channel.connection
         channel.confirms = Confirms(
-            channel.number, connection.turn, connection.write, disk_counts=connection.vhost.awaits_disk
+            channel.number,
+            connection.turn,
+            connection.write,
+            partial(channel.count, CONFIRM),
+            disk_counts=connection.vhost.awaits_disk,
         )
     return None if method.nowait else commands.Confirm.SelectOk()
 
