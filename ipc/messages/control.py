@@ -155,6 +155,11 @@ class Broker(Reply, frozen=True):
     addresses: tuple[str, ...]  # where AMQP clients may come
     pressure_source: str
     pressure_level: LevelName | None
+    alarms: tuple[Literal["memory", "disk"], ...] = ()  # raised now: publishers wait
+    memory_bytes: int = 0  # of all processes, what the kernel cannot take back
+    memory_bytes_max: int | None = None  # where the memory alarm is raised; None: nowhere
+    disk_free_bytes: int | None = None  # on the data's file system
+    disk_free_bytes_min: int = 0
 
 
 class Shard(Reply, frozen=True):

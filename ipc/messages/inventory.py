@@ -59,6 +59,7 @@ class CountAll(Asked, frozen=True):
 
     vhosts: frozenset[str] | None = None
     by_vhost: bool = False
+    with_history: bool = False
 
 
 class CloseConnection(Asked, frozen=True):

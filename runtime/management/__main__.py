@@ -42,7 +42,7 @@ async def _main(end: socket.socket, http: Sequence[int], metrics: Sequence[int])
     configure_logging(main.log_level, main.log_format)
     logging.getLogger("hypercorn").setLevel(logging.WARNING)
     directory = Directory.open(DataDirectory(begin.data_directory), begin.settings.users)
-    broker = Broker(link, begin, directory.reload)
+    broker = Broker(link, begin, directory.reload, [_address(descriptor) for descriptor in http])
     gate = Gate(directory, lambda: broker.settings.users)
     idleness = Idleness(lambda: broker.settings.management.idle_seconds)
     try:
@@ -62,6 +62,12 @@ async def _hear(broker: Broker, everything: trio.CancelScope) -> None:
         await broker.run()
     except LinkClosed:
         everything.cancel()  # the supervisor is gone, and its listeners with it
+
+
+def _address(descriptor: int) -> tuple[str, int]:
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        host, port = listener.getsockname()[:2]
+    return host, port
 
 
 def _config(descriptors: Sequence[int]) -> Config:

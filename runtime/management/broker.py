@@ -79,8 +79,16 @@ class _Answer:
 class Broker:
     """Asks over the link to the supervisor; any number of questions at once, but not too many."""
 
-    def __init__(self, link: ManagementLink, begin: Begin, directory_changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        link: ManagementLink,
+        begin: Begin,
+        directory_changed: Callable[[], None],
+        http_addresses: Sequence[tuple[str, int]] = (),
+    ) -> None:
         self.begin = begin
+        self.http_addresses = tuple(http_addresses)  # where the API itself is found
+        self.node = f"ebbmq@{socket.gethostname()}"  # RabbitMQ's clients expect a name of this form
         self.settings: Settings = begin.settings
         self._link = link
         self._directory_changed = directory_changed
@@ -186,6 +194,11 @@ class Broker:
         """A document from each shard, or each vhost. Raises Unavailable."""
         counted = await self._items(request, None)
         return [item.document for item in _all(counted.values()) if isinstance(item, Described)]
+
+    async def open_vhosts(self) -> set[str]:
+        """Names of those whose shard answers. Raises Unavailable."""
+        counted = await self._items(CountAll(by_vhost=True), None)
+        return {item.vhost for item in _all(counted.values()) if isinstance(item, Described)}
 
     async def perform(self, request: inventory.Request, vhost: str) -> None:
         """Have a shard do something. Raises Refused and Unavailable."""

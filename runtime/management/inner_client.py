@@ -121,6 +121,15 @@ class InnerClient:
             body=body,
         )
 
+    async def check_alive(self, queue: str) -> None:
+        """Have a message come through this queue, which is made where there is none. Raises Refused, Unavailable."""
+        await self.ask(commands.Queue.Declare, commands.Queue.DeclareOk, queue=queue)
+        await self.publish("", queue, commands.Basic.Properties(), b"test_message")
+        message = await self.get(queue)
+        if message is None:
+            raise Unavailable(f"what was published to '{queue}' did not come")
+        await self.say(commands.Basic.Ack, delivery_tag=message.tag)
+
     async def close(self) -> None:
         """When it returns, everything that was said has taken effect."""
         await self._send(methods.frame(0, commands.Connection.Close(200, "bye", 0, 0)))

@@ -28,10 +28,10 @@ class Paging(Struct, frozen=True):
     @classmethod
     def of(cls, query: Mapping[str, Any]) -> "Paging":
         """Raises BadRequest for values that are none."""
-        page = _number(query, "page", None, 1, None)
+        page = number(query, "page", None, 1, None)
         return cls(
             page=page,
-            page_size=_number(query, "page_size", PAGE_SIZE, 1, PAGE_SIZE_MAX) or PAGE_SIZE,
+            page_size=number(query, "page_size", PAGE_SIZE, 1, PAGE_SIZE_MAX) or PAGE_SIZE,
             name=str(query.get("name", "")),
             use_regex=flag(query, "use_regex"),
             sort=str(query.get("sort", "")),
@@ -40,7 +40,7 @@ class Paging(Struct, frozen=True):
         )
 
 
-def _number(query: Mapping[str, Any], name: str, default: int | None, low: int, high: int | None) -> int | None:
+def number(query: Mapping[str, Any], name: str, default: int | None, low: int, high: int | None) -> int | None:
     text = query.get(name)
     if text is None or text == "":
         return default

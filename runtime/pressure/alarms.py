@@ -32,6 +32,7 @@ class AlarmWatch:
     ) -> None:
         """`processes`: the pids whose memory counts."""
         self.raised = Alarms()
+        self.readings: Readings | None = None  # of the last look
         self._settings_source = settings_source
         self._processes = processes
         self._data_directory = data_directory
@@ -72,6 +73,7 @@ class AlarmWatch:
             limiter=self._threads,
             abandon_on_cancel=True,  # a file system that does not answer must not keep the broker from ending
         )
+        self.readings = readings
         self.raised = decide(before, readings, settings)
         self._pause_seconds = pause_seconds(self.raised, readings, settings, looking_seconds=time.monotonic() - began)
         if self.raised != before:

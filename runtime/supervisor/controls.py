@@ -3,6 +3,7 @@
 import heapq
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -18,6 +19,8 @@ from ipc.messages.fingerprint import fingerprint_of
 from ipc.messages.reports import SORTS, Holding, Holdings, MemoryReading
 from ipc.settings import Settings
 from runtime.control.server import Say
+from runtime.decisions.alarms import memory_limit
+from runtime.pressure.alarms import AlarmWatch
 from runtime.pressure.averages import Stall, read_pressure
 from runtime.pressure.gauge import Gauge
 from runtime.supervisor.backups import Advance, BackupFailed, Backups, Made
@@ -46,6 +49,7 @@ class Controls(Struct, frozen=True):
     inquiries: Inquiries
     backups: Backups
     gauge: Gauge
+    alarms: AlarmWatch
 
     def hello(self) -> control.Hello:
         messages = fingerprint_of(control.ControlRequest, control.ControlReply)
@@ -74,6 +78,7 @@ async def _status(controls: Controls, _request: control.Status, say: Say) -> Non
             addresses=controls.addresses(),
             pressure_source=controls.gauge.source,
             pressure_level=controls.pressure_level,
+            **_alarms(controls),
         )
     )
     for answer in _in_order(gathered, reports.ShardStatus):
@@ -82,6 +87,22 @@ async def _status(controls: Controls, _request: control.Status, say: Say) -> Non
             control.Shard(answer.shard, pid, answer.vhosts, answer.queues, answer.connections, round(answer.seconds, 3))
         )
     await say(_end(gathered))
+
+
+def _alarms(controls: Controls) -> dict[str, Any]:
+    """Which are raised, and what the last look at memory and disk has found."""
+    settings, readings = controls.settings().alarms, controls.alarms.readings
+    raised = tuple(name for name in ("memory", "disk") if getattr(controls.alarms.raised, name))
+    if readings is None:
+        return {"alarms": raised}
+    limit = memory_limit(readings.memory_total_bytes, settings)
+    return {
+        "alarms": raised,
+        "memory_bytes": readings.memory_bytes,
+        "memory_bytes_max": None if limit == inf else int(limit),
+        "disk_free_bytes": readings.disk_free_bytes,
+        "disk_free_bytes_min": settings.disk_free_bytes_min,
+    }
 
 
 async def _memory(controls: Controls, request: control.Memory, say: Say) -> None:

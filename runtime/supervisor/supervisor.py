@@ -234,6 +234,7 @@ class Supervisor(Owner):
             inquiries=self._inquiries,
             backups=Backups(self._paths, self._directory, self._roster, self._fleet, self._inquiries),
             gauge=self._gauge,
+            alarms=self._alarms,
         )
 
     async def _answer_controls(self) -> None:

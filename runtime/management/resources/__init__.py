@@ -2,7 +2,20 @@
 
 from typing import Any, Final
 
+from runtime.management.resources.clients import CLIENTS
+from runtime.management.resources.extensions import EXTENSIONS
+from runtime.management.resources.health import HEALTH
+from runtime.management.resources.memory import MEMORY
+from runtime.management.resources.nodes import NODES
 from runtime.management.resources.overview import OVERVIEW
 from runtime.management.resources.queues import QUEUES
 
-RESOURCES: Final[list[Any]] = [*OVERVIEW, *QUEUES]
+RESOURCES: Final[list[Any]] = [
+    *CLIENTS,
+    *EXTENSIONS,
+    *HEALTH,
+    *MEMORY,
+    *NODES,
+    *OVERVIEW,
+    *QUEUES,
+]

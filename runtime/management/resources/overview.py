@@ -10,9 +10,19 @@ from ipc.messages.inventory import CountAll
 from ipc.version import VERSION
 from runtime.management.access import ApiRequest
 from runtime.management.broker import Broker
+from runtime.management.figures import Figures
 
-# RabbitMQ's, whose clients decide by it what they may ask for.
 COMPATIBLE_VERSION: Final = "3.13.0"
+"""RabbitMQ's, whose clients decide by it what they may ask for."""
+
+EXCHANGE_TYPES: Final = (
+    ("direct", "AMQP direct exchange, as per the AMQP specification"),
+    ("fanout", "AMQP fanout exchange, as per the AMQP specification"),
+    ("headers", "AMQP headers exchange, as per the AMQP specification"),
+    ("topic", "AMQP topic exchange, as per the AMQP specification"),
+    ("x-consistent-hash", "Consistent hashing exchange"),
+    ("x-delayed-message", "Delayed message exchange"),
+)
 
 
 @get("/whoami", summary="Who asks")
@@ -23,23 +33,51 @@ async def whoami(request: ApiRequest) -> dict[str, Any]:
 @get("/overview", summary="The broker as a whole")
 async def overview(request: ApiRequest, state: State) -> dict[str, Any]:
     broker: Broker = state.broker
-    begin = broker.begin
-    totals: dict[str, int] = {}
-    for document in await broker.totals(CountAll(request.user.vhosts())):
-        for name, count in document.items():
-            totals[name] = totals.get(name, 0) + count
-    objects = ("connections", "channels", "exchanges", "queues", "consumers")
-    messages = ("messages", "messages_ready", "messages_unacknowledged")
+    figures = Figures.of(await broker.totals(CountAll(request.user.vhosts(), with_history=True)))
     return {
         "management_version": COMPATIBLE_VERSION,
         "rabbitmq_version": COMPATIBLE_VERSION,
+        "lavinmq_version": COMPATIBLE_VERSION,
+        "erlang_version": "",
         "product_name": "EbbMQ",
         "product_version": VERSION,
-        "cluster_name": broker.settings.management.cluster_name,
-        "uptime": round((time.time() - begin.started_at) * 1000),
-        "object_totals": {name: totals.get(name, 0) for name in objects},
-        "queue_totals": {name: totals.get(name, 0) for name in messages},
+        "node": broker.node,
+        "cluster_name": broker.settings.management.cluster_name or broker.node,
+        "uptime": uptime_ms(broker),
+        "rates_mode": "basic",
+        "exchange_types": [
+            {"name": name, "description": description, "enabled": True} for name, description in EXCHANGE_TYPES
+        ],
+        "object_totals": figures.object_totals(),
+        "queue_totals": figures.queue_totals(),
+        "message_stats": figures.message_stats(),
+        "churn_rates": figures.churn_rates(),
+        "listeners": listeners(broker),
+        "contexts": [
+            {"node": broker.node, "description": "EbbMQ management", "path": "/", "ip": host, "port": str(port)}
+            for host, port in broker.http_addresses
+        ],
     }
+
+
+def uptime_ms(broker: Broker) -> int:
+    return round((time.time() - broker.begin.started_at) * 1000)
+
+
+def listeners(broker: Broker) -> list[dict[str, Any]]:
+    """Where clients may come, of every protocol."""
+    amqp = [("amqp", *split_address(address)) for address in broker.begin.addresses]
+    http = [("http", host, port) for host, port in broker.http_addresses]
+    return [
+        {"node": broker.node, "protocol": protocol, "ip_address": host, "port": port}
+        for protocol, host, port in (*amqp, *http)
+    ]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`[::1]:5672` as host and port."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 OVERVIEW: Final[list[Any]] = [whoami, overview]
