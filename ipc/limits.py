@@ -164,6 +164,7 @@ HOLDINGS_PER_PAGE: Final = 64  # named with two names of 255 bytes and a number 
 HTTP_HEADER_BYTES_MAX: Final = 64 * KIB  # of a request
 HTTP_IDLE_SECONDS: Final = 75.0  # without a request, before a connection that is kept is closed
 HTTP_GRACE_SECONDS: Final = 3.0  # for requests under way when the process is to end
+METRICS_OBJECTS_MAX: Final = 100_000  # of a kind, in one scrape of single things
 CLOSE_REASON_CHARACTERS_MAX: Final = 200
 LOGIN_FAILURES_MAX: Final = 10  # from one address within the next, after which nobody there may try
 LOGIN_FAILURES_SECONDS: Final = 30.0

@@ -12,6 +12,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 from hypercorn.typing import ASGIFramework
+from litestar.types import ASGIApp
 
 from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode
@@ -23,7 +24,7 @@ from ipc.messages.management import Begin, ManagementCommand
 from ipc.messages.reports import Hello
 from runtime.auth.directory import Directory
 from runtime.management.access import Gate
-from runtime.management.app import api
+from runtime.management.app import api, metrics_only
 from runtime.management.broker import Broker, ManagementLink
 from runtime.management.idleness import Idleness
 
@@ -48,13 +49,20 @@ async def _main(end: socket.socket, http: Sequence[int], metrics: Sequence[int])
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_hear, broker, nursery.cancel_scope)
-            app = cast(ASGIFramework, idleness.watched(api(broker, gate)))
-            await serve(app, _config(http), shutdown_trigger=idleness.passed)
+            async with trio.open_nursery() as servers:
+                for app, descriptors in ((api(broker, gate), http), (metrics_only(broker), metrics)):
+                    if descriptors:
+                        servers.start_soon(_serve, idleness, app, descriptors)
             nursery.cancel_scope.cancel()
     finally:
         directory.close()
         link.close()
     return ExitCode.OK
+
+
+async def _serve(idleness: Idleness, app: ASGIApp, descriptors: Sequence[int]) -> None:
+    watched = cast(ASGIFramework, idleness.watched(app))
+    await serve(watched, _config(descriptors), shutdown_trigger=idleness.passed)
 
 
 async def _hear(broker: Broker, everything: trio.CancelScope) -> None:

@@ -9,10 +9,11 @@ from litestar.openapi import OpenAPIConfig
 from litestar.types import ASGIApp
 
 from ipc.version import VERSION
-from runtime.management.access import Gate
+from runtime.management.access import MONITORING, Gate, require
 from runtime.management.authentication import Authentication
 from runtime.management.broker import Broker
 from runtime.management.errors import HANDLERS
+from runtime.management.metrics.routes import METRICS
 from runtime.management.paths import decoded, undecoded
 from runtime.management.resources import RESOURCES
 
@@ -34,8 +35,15 @@ def api(broker: Broker, gate: Gate) -> ASGIApp:
         middleware=[decoded, DefineMiddleware(Authentication)],
         security=[{"basic": []}],
     )
+    guarded = Router(
+        "/",
+        route_handlers=METRICS,
+        middleware=[DefineMiddleware(Authentication)],
+        guards=[require(MONITORING)],
+        security=[{"basic": []}],
+    )
     app = Litestar(
-        [routes],
+        [routes, guarded],
         state=State({"broker": broker, "gate": gate}),
         exception_handlers=HANDLERS,
         request_max_body_size=broker.settings.management.body_bytes_max,
@@ -45,3 +53,15 @@ def api(broker: Broker, gate: Gate) -> ASGIApp:
         logging_config=None,
     )
     return undecoded(app)
+
+
+def metrics_only(broker: Broker) -> ASGIApp:
+    """Metrics for whoever reaches their own port, which is this machine only until somebody decides otherwise."""
+    return Litestar(
+        METRICS,
+        state=State({"broker": broker}),
+        exception_handlers=HANDLERS,
+        openapi_config=None,
+        debug=False,
+        logging_config=None,
+    )

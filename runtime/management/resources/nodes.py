@@ -22,7 +22,7 @@ from runtime.management.resources.overview import EXCHANGE_TYPES, uptime_ms
 _MONITOR: Final = [require(MONITORING)]
 
 
-class _Processes:
+class Processes:
     """What the kernel says of all processes of the broker; those that end meanwhile are left out."""
 
     def __init__(self, pids: Sequence[int]) -> None:
@@ -52,7 +52,7 @@ async def status_of(broker: Broker) -> tuple[control.Broker, list[control.Shard]
 async def _document(broker: Broker) -> Document:
     status, shards = await status_of(broker)
     pids = [status.pid, os.getpid(), *(shard.pid for shard in shards if shard.pid is not None)]
-    processes = await trio.to_thread.run_sync(_Processes, pids)
+    processes = await trio.to_thread.run_sync(Processes, pids)
     disk = await trio.to_thread.run_sync(shutil.disk_usage, status.data_directory)
     total = psutil.virtual_memory().total
     figures = Figures.of(await broker.totals(CountAll()))
@@ -68,9 +68,9 @@ async def _document(broker: Broker) -> Document:
         "run_queue": 0,
         "partitions": [],
         "fd_used": processes.descriptors,
-        "fd_total": _descriptors_max(status.pid),
+        "fd_total": descriptors_max(status.pid),
         "sockets_used": connections,
-        "sockets_total": _descriptors_max(status.pid),
+        "sockets_total": descriptors_max(status.pid),
         "proc_used": len(pids),
         "proc_total": len(pids),
         "mem_used": status.memory_bytes,
@@ -110,7 +110,7 @@ async def _document(broker: Broker) -> Document:
     }
 
 
-def _descriptors_max(pid: int) -> int:
+def descriptors_max(pid: int) -> int:
     try:
         return int(psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0])
     except psutil.Error:
