@@ -5,6 +5,7 @@ DATA/
   format                       "ebbmq data format 1\\n": written once, checked by every start
   lock                         held with flock by the supervisor; its content is the supervisor's pid
   control.sock                 asks a running broker: `ebbmq status`, `ebbmq memory`
+  http.sock                    the management API for the broker's own user: `ebbmqctl`
   directory.sqlite             users, permissions, vhosts, placement, policies, limits
   vhosts/NUMBER/               one vhost, whichever shard owns it
     name                       the vhost's name, for people
@@ -41,6 +42,10 @@ class DataDirectory:
     @property
     def control(self) -> Path:
         return self.root / "control.sock"
+
+    @property
+    def http(self) -> Path:
+        return self.root / "http.sock"
 
     @property
     def directory(self) -> Path:

@@ -83,7 +83,7 @@ class Control:
 def conversation(paths: DataDirectory) -> Iterator[Control]:
     """With the broker that uses a data directory. Raises ControlFailed (NO_BROKER, CONTROL_DENIED, FAILED)."""
     try:
-        end = connect(paths, seconds=CONTROL_ANSWER_SECONDS_MAX + _MARGIN_SECONDS)
+        end = connect(paths.control, seconds=CONTROL_ANSWER_SECONDS_MAX + _MARGIN_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as fault:
         raise ControlFailed(ExitCode.NO_BROKER, f"no broker runs on data directory {paths.root}") from fault
     except PermissionError as fault:

@@ -23,7 +23,7 @@ from ipc.messages.fingerprint import fingerprint
 from ipc.messages.management import Begin, ManagementCommand
 from ipc.messages.reports import Hello
 from runtime.auth.directory import Directory
-from runtime.management.access import Gate
+from runtime.management.access import Gate, OpenGate
 from runtime.management.app import api, metrics_only
 from runtime.management.broker import Broker, ManagementLink
 from runtime.management.idleness import Idleness
@@ -31,7 +31,7 @@ from runtime.management.idleness import Idleness
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("management")
 
 
-async def _main(end: socket.socket, http: Sequence[int], metrics: Sequence[int]) -> int:
+async def _main(end: socket.socket, local: Sequence[int], http: Sequence[int], metrics: Sequence[int]) -> int:
     link: ManagementLink = Link(end, ManagementCommand)
     try:
         await link.send(Hello(fingerprint(), "management", os.getpid()))
@@ -50,7 +50,11 @@ async def _main(end: socket.socket, http: Sequence[int], metrics: Sequence[int])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_hear, broker, nursery.cancel_scope)
             async with trio.open_nursery() as servers:
-                for app, descriptors in ((api(broker, gate), http), (metrics_only(broker), metrics)):
+                for app, descriptors in (
+                    (api(broker, OpenGate(directory)), local),
+                    (api(broker, gate), http),
+                    (metrics_only(broker), metrics),
+                ):
                     if descriptors:
                         servers.start_soon(_serve, idleness, app, descriptors)
             nursery.cancel_scope.cancel()
@@ -91,10 +95,10 @@ def _config(descriptors: Sequence[int]) -> Config:
 
 
 def main() -> None:
-    """`python -m runtime.management HTTP,… METRICS,… LINK`: descriptors of listeners, and of the link."""
-    http, metrics, link = sys.argv[1:]
+    """`python -m runtime.management LOCAL HTTP,… METRICS,… LINK`: descriptors of listeners, and of the link."""
+    local, http, metrics, link = sys.argv[1:]
     end = socket.socket(fileno=int(link))
-    sys.exit(trio.run(_main, end, _numbers(http), _numbers(metrics)))
+    sys.exit(trio.run(_main, end, _numbers(local), _numbers(http), _numbers(metrics)))
 
 
 def _numbers(text: str) -> list[int]:

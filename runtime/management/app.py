@@ -9,7 +9,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.types import ASGIApp
 
 from ipc.version import VERSION
-from runtime.management.access import MONITORING, Gate, require
+from runtime.management.access import MONITORING, Gate, OpenGate, require
 from runtime.management.authentication import Authentication
 from runtime.management.broker import Broker
 from runtime.management.errors import HANDLERS
@@ -27,7 +27,7 @@ _SECURITY_HEADERS: Final = {
 }
 
 
-def api(broker: Broker, gate: Gate) -> ASGIApp:
+def api(broker: Broker, gate: Gate | OpenGate) -> ASGIApp:
     """All of it as one ASGI application."""
     routes = Router(
         "/api",

@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -18,6 +17,7 @@ import trio
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
+from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode, Refusal, ReplyCode, StartRefused
 from ipc.limits import INNER_CLIENT_CHANNELS_MAX, VHOST_PATIENCE_SECONDS
 from ipc.link import Link, LinkClosed, link_pair
@@ -42,9 +42,10 @@ from ipc.messages.management import (
     Upward,
 )
 from ipc.messages.reports import Hello, Inventory
-from ipc.settings import Settings
-from runtime.auth.directory import Directory
+from ipc.settings import ManagementSettings, Settings
+from runtime.auth.directory import EVERYTHING, Directory
 from runtime.auth.login import permissions_to_enter
+from runtime.control import place
 from runtime.decisions.restarts import Restarts
 from runtime.roster import Roster, VHostDown
 from runtime.router.listening import Wanted, open_listeners
@@ -69,7 +70,7 @@ class Office(Struct, frozen=True):
     """What the management process reaches through the supervisor."""
 
     settings: Callable[[], Settings]
-    root: Path  # the data directory
+    paths: DataDirectory
     started_at: float  # seconds since 1970
     addresses: Callable[[], tuple[str, ...]]
     directory: Directory
@@ -88,6 +89,8 @@ class Management:
         self._restarts = restarts
         self._http: list[trio.SocketListener] = []
         self._metrics: list[trio.SocketListener] = []
+        self._local: socket.socket | None = None  # for the broker's own user
+        self._new_ends = trio.Event()
         self._link: ManagementLink | None = None
         self._pid: int | None = None
 
@@ -100,43 +103,55 @@ class Management:
         """Where the HTTP API is found; none while its port is somebody else's."""
         return self._http
 
-    async def listen(self) -> bool:
-        """Whether there is anything to listen on; True also while a port is taken, which `run` waits for.
-
-        Raises StartRefused for addresses that are none.
-        """
+    async def listen(self) -> None:
+        """Open what can be; a port that is taken is tried again later. Raises StartRefused for what is no address."""
+        try:
+            self._local = place.listen(self._office.paths.http)
+        except OSError as fault:
+            # Some file systems have no sockets. Clients do not need it.
+            _log.error("no socket for ebbmqctl", path=str(self._office.paths.http), reason=str(fault))
         settings = self._office.settings().management
-        self._http = await _listen(Wanted("management", settings.bind, settings.port, settings.backlog))
-        self._metrics = await _listen(
-            Wanted("management", settings.metrics_bind, settings.metrics_port, settings.backlog)
-        )
-        return settings.port >= 0 or settings.metrics_port >= 0
+        self._http = await _listen(_api(settings))
+        self._metrics = await _listen(_metrics(settings))
 
     async def run(self) -> None:
         """Until cancelled; then the process ends as well, and nobody listens any more."""
-        settings = self._office.settings().management
         try:
-            while (settings.port >= 0) != bool(self._http) or (settings.metrics_port >= 0) != bool(self._metrics):
-                await trio.sleep(PORT_RETRY_SECONDS)
-                await self._try_again()
-            while True:
-                await _any_readable([*self._http, *self._metrics])
-                born = trio.current_time()
-                await self._live()
-                delay = self._restarts.delay(born=born, died=trio.current_time())
-                await trio.sleep(PORT_RETRY_SECONDS if delay is None else delay)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._await_ports)
+                while True:
+                    await self._called()
+                    born = trio.current_time()
+                    await self._live()
+                    delay = self._restarts.delay(born=born, died=trio.current_time())
+                    await trio.sleep(PORT_RETRY_SECONDS if delay is None else delay)
         finally:
-            for listener in (*self._http, *self._metrics):
-                listener.socket.close()
+            for end in self._ends():
+                end.close()
+            place.remove(self._office.paths.http)
 
-    async def _try_again(self) -> None:
+    async def _await_ports(self) -> None:
+        """Listen on what was somebody else's once it is free; the process that runs by then goes on without it."""
         settings = self._office.settings().management
-        if settings.port >= 0 and not self._http:
-            self._http = await _listen(Wanted("management", settings.bind, settings.port, settings.backlog))
-        if settings.metrics_port >= 0 and not self._metrics:
-            self._metrics = await _listen(
-                Wanted("management", settings.metrics_bind, settings.metrics_port, settings.backlog)
-            )
+        while (settings.port >= 0 and not self._http) or (settings.metrics_port >= 0 and not self._metrics):
+            await trio.sleep(PORT_RETRY_SECONDS)
+            if settings.port >= 0 and not self._http:
+                self._http = await _listen(_api(settings))
+            if settings.metrics_port >= 0 and not self._metrics:
+                self._metrics = await _listen(_metrics(settings))
+            self._new_ends.set()
+            self._new_ends = trio.Event()
+
+    def _ends(self) -> list[socket.socket | trio.socket.SocketType]:
+        """Everything somebody may come to."""
+        local = [] if self._local is None else [self._local]
+        return [*local, *(listener.socket for listener in (*self._http, *self._metrics))]
+
+    async def _called(self) -> None:
+        """Returns when somebody has come."""
+        is_called = False
+        while not is_called:
+            is_called = await _is_readable(self._ends(), unless=self._new_ends)
 
     async def reconfigured(self) -> None:
         await self._tell(Reconfigured(self._office.settings()))
@@ -157,12 +172,10 @@ class Management:
     async def _live(self) -> None:
         ours, theirs = link_pair()
         with theirs:
-            descriptors = [
-                ",".join(str(listener.socket.fileno()) for listener in listeners)
-                for listeners in (self._http, self._metrics)
-            ]
-            inherited = [listener.socket.fileno() for listener in (*self._http, *self._metrics)]
-            process = start([*COMMAND, *descriptors], theirs, inherited)
+            local = [] if self._local is None else [self._local.fileno()]
+            http, metrics = ([one.socket.fileno() for one in some] for some in (self._http, self._metrics))
+            ends = [",".join(map(str, descriptors)) for descriptors in (local, http, metrics)]
+            process = start([*COMMAND, *ends], theirs, [*local, *http, *metrics])
         link: ManagementLink = Link(ours, ManagementReport)
         life = Life.of(process.pid)
         self._pid = process.pid
@@ -188,7 +201,7 @@ class Management:
                 raise msgspec.DecodeError("its messages are those of another version: the installation was changed")
             office = self._office
             await link.send(
-                Begin(office.settings(), str(office.root), office.started_at, office.addresses(), os.getpid())
+                Begin(office.settings(), str(office.paths.root), office.started_at, office.addresses(), os.getpid())
             )
             self._link = link
             async with trio.open_nursery() as nursery:
@@ -241,7 +254,10 @@ class Management:
         with ours, theirs:
             try:
                 shard = await office.roster.owner_of(asked.vhost, VHOST_PATIENCE_SECONDS)
-                permissions = permissions_to_enter(office.directory, asked.user, asked.vhost)
+                # Without a name it is the operator at the machine, whom the socket's file has let in.
+                permissions = (
+                    permissions_to_enter(office.directory, asked.user, asked.vhost) if asked.user else EVERYTHING
+                )
                 frame_max = office.settings().amqp.frame_max
                 client = NegotiatedClient(
                     name=asked.name,
@@ -279,12 +295,27 @@ async def _listen(wanted: Wanted) -> list[trio.SocketListener]:
         return []
 
 
-async def _any_readable(listeners: Sequence[trio.SocketListener]) -> None:
+async def _is_readable(ends: Sequence[socket.socket | trio.socket.SocketType], *, unless: trio.Event) -> bool:
+    """True once one of them is; False when something else has happened first."""
+    found = False
+
+    async def wait(end: socket.socket | trio.socket.SocketType, scope: trio.CancelScope) -> None:
+        nonlocal found
+        await trio.lowlevel.wait_readable(end.fileno())
+        found = True
+        scope.cancel()
+
     async with trio.open_nursery() as nursery:
+        for end in ends:
+            nursery.start_soon(wait, end, nursery.cancel_scope)
+        await unless.wait()
+        nursery.cancel_scope.cancel()
+    return found
 
-        async def wait(listener: trio.SocketListener) -> None:
-            await trio.lowlevel.wait_readable(listener.socket.fileno())
-            nursery.cancel_scope.cancel()
 
-        for listener in listeners:
-            nursery.start_soon(wait, listener)
+def _api(settings: ManagementSettings) -> Wanted:
+    return Wanted("management", settings.bind, settings.port, settings.backlog)
+
+
+def _metrics(settings: ManagementSettings) -> Wanted:
+    return Wanted("management", settings.metrics_bind, settings.metrics_port, settings.backlog)

@@ -100,7 +100,7 @@ class Supervisor(Owner):
         self._management = Management(
             Office(
                 settings=lambda: self._settings,
-                root=lock.paths.root,
+                paths=lock.paths,
                 started_at=time.time(),
                 addresses=self._addresses,
                 directory=directory,
@@ -140,10 +140,9 @@ class Supervisor(Owner):
 
     async def _live(self) -> None:
         self._born = trio.current_time()
-        is_managed = False
         try:
             self._listeners = await open_listeners(amqp(self._settings.amqp))
-            is_managed = await self._management.listen()
+            await self._management.listen()
             self._vhosts.place_all()
         except StartRefused as refusal:
             self._refuse(refusal)
@@ -154,8 +153,7 @@ class Supervisor(Owner):
             services.start_soon(self._answer_controls)
             with self._starting:
                 await self._start(services)
-                if is_managed:
-                    services.start_soon(self._management.run)
+                services.start_soon(self._management.run)
             await self._stop.wait()
             await self._end()
             services.cancel_scope.cancel()
@@ -241,7 +239,7 @@ class Supervisor(Owner):
         """From before the first shard is there until the last one has drained, so that one can look how it goes."""
         controls = self._controls()
         try:
-            end = place.listen(self._paths)
+            end = place.listen(self._paths.control)
         except OSError as fault:
             # Some file systems have no sockets. Clients do not need it.
             _log.error("no control socket", path=str(self._paths.control), reason=str(fault))
@@ -249,7 +247,7 @@ class Supervisor(Owner):
         try:
             await ControlServer(controls.hello(), controls.answer).serve(end)
         finally:
-            place.remove(self._paths)
+            place.remove(self._paths.control)
 
     def _state(self) -> State:
         if self._stop.is_set():

@@ -31,7 +31,7 @@ class Asker:
     """A client of the control socket that may say anything."""
 
     def __init__(self, data: Path, *, seconds: float = 20.0) -> None:
-        self.socket = connect(DataDirectory(data), seconds=seconds)
+        self.socket = connect(DataDirectory(data).control, seconds=seconds)
         self._file = self.socket.makefile("rb")
         self.first = self.hear()
 

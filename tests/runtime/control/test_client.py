@@ -23,7 +23,7 @@ END = {"say": "end", "silent": []}
 def listening(directory: Path, *replies: bytes) -> Iterator[DataDirectory]:
     """Somebody who says the first of these at once, each of the others when asked, and then hangs up."""
     paths = DataDirectory(directory)
-    end = place.listen(paths)
+    end = place.listen(paths.control)
 
     def serve() -> None:
         client, _address = end.accept()
@@ -94,7 +94,7 @@ def test_whatever_else_listens_is_told_in_a_sentence(tmp_path: Path, replies: li
 
 
 def stale(paths: DataDirectory) -> None:
-    place.listen(paths).close()
+    place.listen(paths.control).close()
 
 
 def nothing(_paths: DataDirectory) -> None:
@@ -121,11 +121,11 @@ def test_a_new_socket_takes_the_place_of_whatever_was_left(tmp_path: Path) -> No
     a_file(paths)
     stale(paths)
 
-    with place.listen(paths) as end, place.connect(paths, seconds=1.0) as client:
+    with place.listen(paths.control) as end, place.connect(paths.control, seconds=1.0) as client:
         taken, _address = end.accept()
         taken.close()
         assert client.recv(1) == b""
-    place.remove(paths)
+    place.remove(paths.control)
     assert not paths.control.exists()
 
 
@@ -135,5 +135,5 @@ def test_a_socket_is_reached_below_a_path_that_is_too_long_for_one(tmp_path: Pat
     with socket.socket(socket.AF_UNIX) as plain, pytest.raises(OSError, match="too long"):
         plain.connect(str(deep / "control.sock"))
 
-    with place.listen(DataDirectory(deep)) as end, place.connect(DataDirectory(deep), seconds=1.0):
+    with place.listen(DataDirectory(deep).control) as end, place.connect(DataDirectory(deep).control, seconds=1.0):
         end.accept()[0].close()

@@ -1,0 +1,127 @@
+"""Asks the management API for one command: the socket in the data directory, or a URI with a user and a password."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final, Self
+from urllib.parse import quote, unquote, urlsplit
+
+import click
+import httpx
+
+from ipc.data_directory import DataDirectory
+from ipc.errors import ControlFailed, ExitCode
+
+PATIENCE_SECONDS: Final = 300.0  # for one answer: an import may take its time
+CONNECT_SECONDS: Final = 10.0
+PAGE_SIZE: Final = 500
+
+Document = dict[str, Any]
+
+
+class ApiRefused(click.ClickException):
+    """What the broker says to a request it does not carry out."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Api:
+    """One broker's API. Raises ControlFailed where nobody answers, ApiRefused where it says no."""
+
+    def __init__(self, client: httpx.Client, where: str) -> None:
+        self._client = client
+        self._where = where
+
+    @classmethod
+    def local(cls, paths: DataDirectory) -> Self:
+        """By the socket that only the broker's user can open."""
+        transport = httpx.HTTPTransport(uds=str(paths.http))
+        return cls(_client("http://localhost", transport), f"the broker on data directory {paths.root}")
+
+    @classmethod
+    def remote(cls, uri: str, credentials: tuple[str, str] | None = None) -> Self:
+        """`http://user:password@host:15672`; guest where no user is named, unless there are other `credentials`."""
+        parts = urlsplit(uri if "://" in uri else f"http://{uri}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise click.UsageError(f"{uri!r} is no URI like http://user:password@host:15672")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        base = f"{parts.scheme}://{host}:{parts.port or (443 if parts.scheme == 'https' else 15672)}"
+        named = unquote(parts.username or "guest"), unquote(parts.password or "guest")
+        return cls(_client(base, None, auth=credentials or named), base)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(self, *path: str, **query: Any) -> Any:
+        """What stands at this path, whose parts may hold any character."""
+        return self._ask("GET", path, query=query)
+
+    def find(self, *path: str) -> Any:
+        """The same, or None where there is nothing."""
+        try:
+            return self.get(*path)
+        except ApiRefused as refused:
+            if refused.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
+    def listing(self, *path: str, **query: Any) -> Iterator[Document]:
+        """All of a long list, page by page."""
+        page = 1
+        while True:
+            found = self.get(*path, page=page, page_size=PAGE_SIZE, **query)
+            yield from found["items"]
+            if page >= found["page_count"]:
+                return
+            page += 1
+
+    def put(self, *path: str, body: Any = None) -> Any:
+        return self._ask("PUT", path, body=body)
+
+    def post(self, *path: str, body: Any = None) -> Any:
+        return self._ask("POST", path, body=body)
+
+    def delete(self, *path: str, headers: dict[str, str] | None = None, query: Document | None = None) -> Any:
+        return self._ask("DELETE", path, query=query, headers=headers)
+
+    def _ask(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        *,
+        query: Document | None = None,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
+        url = "/api/" + "/".join(quote(part, safe="") for part in path)
+        content = None if body is None and method == "GET" else json.dumps({} if body is None else body)
+        try:
+            answer = self._client.request(
+                method,
+                url,
+                params={name: value for name, value in (query or {}).items() if value is not None},
+                content=content if method in ("PUT", "POST") else None,
+                headers={"content-type": "application/json", **(headers or {})},
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout) as fault:
+            raise ControlFailed(ExitCode.NO_BROKER, f"{self._where} does not answer: {fault}") from fault
+        except httpx.HTTPError as fault:
+            raise ControlFailed(ExitCode.ANSWER_INCOMPLETE, f"{self._where} broke off: {fault}") from fault
+        if answer.is_error:
+            raise ApiRefused(answer.status_code, _reason(answer))
+        return answer.json() if answer.content else None
+
+
+def _client(base: str, transport: httpx.HTTPTransport | None, auth: tuple[str, str] | None = None) -> httpx.Client:
+    timeout = httpx.Timeout(PATIENCE_SECONDS, connect=CONNECT_SECONDS)
+    # Neither proxies nor passwords from the surroundings: a broker is asked as it was named.
+    return httpx.Client(base_url=base, transport=transport, auth=auth, timeout=timeout, trust_env=False)
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        said = answer.json()
+        return str(said["reason"])
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.status_code} {answer.reason_phrase}"
