@@ -45,6 +45,8 @@ KINDS = {
 BOUNDED: tuple[str, ...] = (
     "Binding < dict",  # one field table, bounded by its frame
     "Tally < array",  # a number for each kind of thing that is counted
+    "Source < tuple < array",  # of tallies
+    "Route < tuple < array",
     "Access < dict",  # three patterns; what it remembers of answers is declared
     "Definitions < Connection < ",  # SQLite's statements, of which it keeps a fixed number
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from ipc.errors import PreconditionFailed
 from shards.compaction.compactable import Compactable
 from shards.model.queues.queue import Queue
-from shards.model.statistics import Tally, count_up, tally_bytes
+from shards.model.statistics import Tally, count_up, counts_of, tally_bytes
 from shards.protocols.amqp.confirming import Confirms
 from shards.protocols.amqp.ledger import Ledger
 
@@ -31,13 +31,21 @@ class ChannelState(Enum):
 class Source:
     """Where a delivery came from and who counts it: a consumer, or `basic.get` on one queue."""
 
-    __slots__ = ("consumer", "number", "queue", "unacknowledged")
+    __slots__ = ("_counts", "consumer", "number", "queue", "unacknowledged")
 
-    def __init__(self, number: int, queue: Queue, consumer: "ChannelConsumer | None" = None) -> None:
+    def __init__(
+        self, number: int, channel: "Channel", queue: Queue, consumer: "ChannelConsumer | None" = None
+    ) -> None:
+        self._counts = counts_of(channel, channel.connection.vhost, queue)
         self.number = number
         self.queue = queue
         self.consumer = consumer
         self.unacknowledged = 0
+
+    def count(self, counter: int, number: int) -> None:
+        """`number` more of one kind, of its queue, in the channel and in the vhost."""
+        for counts in self._counts:
+            counts[counter] += number
 
 
 class Channel(Compactable):
@@ -105,7 +113,7 @@ class Channel(Compactable):
         while number in self.sources:
             number = number % _SOURCE_MAX + 1
         self._source_next = number % _SOURCE_MAX + 1
-        source = self.sources[number] = Source(number, queue, consumer)
+        source = self.sources[number] = Source(number, self, queue, consumer)
         return source
 
     def drop_source(self, source: Source) -> None:

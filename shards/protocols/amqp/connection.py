@@ -45,7 +45,6 @@ from shards.model.statistics import (
     SENT_BYTES,
     Tally,
     count_up,
-    tally_bytes,
 )
 from shards.model.turn import Turn
 from shards.model.vhost import VHost
@@ -149,7 +148,7 @@ class Connection(Compactable):
         self.routes: dict[bytes, Route] = {}
         self.exclusive_queues: dict[str, None] = {}
         self.is_listed = False
-        self.tally: Tally | None = Tally(CONNECTION_COUNTERS)
+        self.tally = Tally(CONNECTION_COUNTERS)
         self.publishes = False  # has done so at least once, and may be asked to wait for consumers
         self._intake = Intake(self)
         self._partial = client.unread
@@ -185,7 +184,7 @@ class Connection(Compactable):
         return (
             (self.KIND, _FACTS_BYTES + len(self.client.client_properties)),
             ("outbox", self.outbox.size_bytes),
-            tally_bytes(self),
+            ("statistics", self.tally.size_bytes),
             ("partial input", sys.getsizeof(self._partial)),
             ("route cache", _ROUTE_BYTES * len(self.routes)),
             ("transactions", self.uncommitted_bytes),
@@ -241,8 +240,9 @@ class Connection(Compactable):
             self._refuse(0, refusal, now)
         self._partial = bytes(view[position:])
         self.effort = effort
-        count_up(self, RECEIVED_BYTES, position)
-        count_up(self, RECEIVED, 1)
+        counts = self.tally.counts
+        counts[RECEIVED_BYTES] += position
+        counts[RECEIVED] += 1
 
     def resume(self, now: int) -> None:
         """Go on with input that was kept; what made it wait is over."""
@@ -475,8 +475,9 @@ class Connection(Compactable):
         was_low = self.outbox.is_low
         self.outbox.sent(size_bytes)
         self._sent_at = now
-        count_up(self, SENT_BYTES, size_bytes)
-        count_up(self, SENT, 1)
+        counts = self.tally.counts
+        counts[SENT_BYTES] += size_bytes
+        counts[SENT] += 1
         if self.state is ConnectionState.CLOSING and self.outbox.is_empty:
             self._close_due = min(self._close_due, now + CLOSE_OK_PATIENCE_MS)
         if self.outbox.is_low and not was_low:

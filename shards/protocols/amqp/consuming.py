@@ -81,9 +81,9 @@ class ChannelConsumer(Consumer):
                 self._account(positions)
         finally:  # when what follows cannot be read, too
             if taken:
-                self.channel.count(DELIVER if self.needs_ack else DELIVER_NO_ACK, taken, self.queue)
+                self._source.count(DELIVER if self.needs_ack else DELIVER_NO_ACK, taken)
                 if again:
-                    self.channel.count(REDELIVER, again, self.queue)
+                    self._source.count(REDELIVER, again)
                 connection.turn.delivered += taken
                 connection.touched()
         return taken

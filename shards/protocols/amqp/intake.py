@@ -14,10 +14,8 @@ from ipc.errors import Refusal
 from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES, RECEIVE_BYTES_PER_TURN
 from ipc.wire.amqp import frames, properties
 from ipc.wire.raw import get32
-from shards.model.statistics import PUBLISH, count_up
 from shards.protocols.amqp.addressing import is_plain
 from shards.protocols.amqp.channel import ChannelState
-from shards.protocols.amqp.publishing import count_published
 from shards.protocols.amqp.runs import take_acknowledgements, take_publishes
 from shards.protocols.amqp.settling import acknowledge, acknowledge_each
 from shards.store import record
@@ -136,13 +134,11 @@ class Intake:
         if not count:
             return position
         connection.turn.published += count
-        count_published(route, count)
+        route.count(count)
         if first is not None:
             body_bytes = len(tail) - before - count * (len(rest) + _AROUND_REST_BYTES + len(self._properties))
             first.appended(count, body_bytes, is_persistent=facts.is_persistent)
             route.queues[0].appended(expires=facts.expires)
-            for queue in route.queues:
-                count_up(queue, PUBLISH, count)
             if len(route.queues) > 1:
                 records = bytes(tail[before:])
                 for queue in route.queues[1:]:

@@ -5,6 +5,7 @@ else (first of its kind, split over reads, bodies of many frames, unroutable and
 by frame.
 """
 
+from array import array
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from ipc.wire.amqp import properties
 from shards.model import carbon_copies
 from shards.model.publication import Publication
 from shards.model.queues.queue import Queue
-from shards.model.statistics import DROP_UNROUTABLE, PUBLISH, PUBLISH_OUT, RETURN_UNROUTABLE, count_up
+from shards.model.statistics import DROP_UNROUTABLE, PUBLISH, PUBLISH_OUT, RETURN_UNROUTABLE, count_up, counts_of
 from shards.protocols.amqp import addressing
 from shards.protocols.amqp.framing import body_frames, returned
 
@@ -38,6 +39,7 @@ class Route:
     """
 
     __slots__ = (
+        "_counts",
         "address",
         "channel",
         "deduplication",
@@ -60,6 +62,7 @@ class Route:
     ) -> None:
         """Of a message that was routed."""
         method = content.method
+        self._counts: tuple[array[int], ...] | None = None
         self.channel = channel
         self.address = content.address
         self.exchange = exchange
@@ -72,6 +75,17 @@ class Route:
             exchange.is_durable for exchange in content.held_at
         )
         self.takes_runs = all(queue.takes_runs for queue in queues)
+
+    def count(self, number: int) -> None:
+        """So many messages came this way, in runs; what goes wrong on the way is counted where it does."""
+        if self._counts is None:
+            self._counts = counts_of(self.exchange, self.channel, self.channel.connection.vhost, *self.queues)
+        for counts in self._counts:
+            counts[PUBLISH] += number
+        if self.queues:
+            self._counts[0][PUBLISH_OUT] += number * len(self.queues)
+        else:
+            self.channel.count(DROP_UNROUTABLE, number)
 
 
 class Content(Publication):
@@ -185,7 +199,7 @@ def store(route: Route, content: Content, now: int) -> bool:
     """
     channel = route.channel
     channel.connection.turn.published += 1
-    count_published(route, 1)
+    _count(route)
     # What the exchange remembers leads nowhere, and is not returned: it is where it belongs already.
     is_known = route.deduplication is not None and route.deduplication.is_duplicate(content.fields, now)
     is_taken = is_known or _pass_on(route, content, now)
@@ -196,15 +210,14 @@ def store(route: Route, content: Content, now: int) -> bool:
     return is_taken
 
 
-def count_published(route: Route, number: int) -> None:
-    """So many messages came this way; what queues took of them, they count themselves."""
-    channel = route.channel
-    channel.count(PUBLISH, number)
-    count_up(route.exchange, PUBLISH, number)
+def _count(route: Route) -> None:
+    """One message came this way; queues that take it count it themselves."""
+    route.channel.count(PUBLISH, 1)
+    count_up(route.exchange, PUBLISH, 1)
     if route.queues:
-        count_up(route.exchange, PUBLISH_OUT, number * len(route.queues))
+        count_up(route.exchange, PUBLISH_OUT, len(route.queues))
     elif not route.is_mandatory:
-        channel.count(DROP_UNROUTABLE, number)
+        route.channel.count(DROP_UNROUTABLE, 1)
 
 
 def _pass_on(route: Route, content: Content, now: int) -> bool:

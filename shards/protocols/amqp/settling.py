@@ -78,19 +78,19 @@ def _settle(channel: "Channel", tag: int, settle: "Settle", *, multiple: bool) -
 
 def _drop(channel: "Channel", source: "Source", positions: "array[int]") -> None:
     source.queue.settle(positions)
-    channel.count(ACK, len(positions), source.queue)
+    source.count(ACK, len(positions))
     _settled(channel, source, len(positions))
 
 
 def _reject(channel: "Channel", source: "Source", positions: "array[int]") -> None:
     source.queue.reject(positions)
-    channel.count(REJECT, len(positions), source.queue)
+    source.count(REJECT, len(positions))
     _settled(channel, source, len(positions))
 
 
 def _return(channel: "Channel", source: "Source", positions: "array[int]") -> None:
     """The client does not want them; somebody else may."""
-    channel.count(REJECT, len(positions), source.queue)
+    source.count(REJECT, len(positions))
     _requeue(channel, source, positions)
 
 
