@@ -16,12 +16,13 @@ class VHostDown(Exception):
 class Roster(Owner):
     """Every vhost of the directory, the shard it is placed on, and the link to that shard while it is open there."""
 
-    COLLECTIONS = ("_failures", "_owners", "_places")
+    COLLECTIONS = ("_failures", "_moving", "_owners", "_places")
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
         self._owners: dict[str, ShardLink] = {}
         self._failures: dict[str, str] = {}
+        self._moving: set[str] = set()
         self._changed = trio.Event()
 
     def known(self, vhost: str) -> bool:
@@ -34,7 +35,7 @@ class Roster(Owner):
         """
         with trio.move_on_after(patience_seconds):
             while vhost not in self._owners:
-                if vhost in self._failures or vhost not in self._places:
+                if vhost in self._failures or not (vhost in self._places or vhost in self._moving):
                     break
                 await self._changed.wait()
         owner = self._owners.get(vhost)
@@ -50,11 +51,16 @@ class Roster(Owner):
 
     def place(self, vhost: str, shard: int) -> None:
         self._places[vhost] = shard
+        self._moving.discard(vhost)
         self._wake()
 
-    def forget(self, vhost: str) -> None:
-        """Deleted, or about to move: nobody is sent there any more."""
+    def forget(self, vhost: str, *, is_moving: bool = False) -> None:
+        """Nobody is sent there any more: it is deleted, or about to have another place, which clients wait for."""
         self._places.pop(vhost, None)
+        if is_moving:
+            self._moving.add(vhost)
+        else:
+            self._moving.discard(vhost)
         self.closed(vhost)
 
     def opened(self, vhost: str, link: ShardLink) -> None:

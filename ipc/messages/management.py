@@ -39,7 +39,7 @@ class AskSupervisor(Upward, frozen=True):
 
 
 class Follow(Upward, frozen=True):
-    """The directory was changed; answered by `Over` when all that follows from it has been told to the shards."""
+    """The directory was changed; answered by `Over` when it is told to the shards and every vhost is open."""
 
 
 ManagementReport: TypeAlias = Hello | AskShards | Enter | AskSupervisor | Follow

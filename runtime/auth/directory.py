@@ -149,6 +149,14 @@ class Directory(Owner):
                 run("UPDATE vhosts SET shard = ? WHERE name = ?", (shard, vhost_name)), f"no vhost '{vhost_name}'"
             )
 
+    def pin(self, vhost_name: str, shard: int) -> None:
+        """Have this shard own it from now on, whatever placement would decide."""
+        with self._change() as run:
+            _must_hit(
+                run("UPDATE vhosts SET shard = ?, pinned = 1 WHERE name = ?", (shard, vhost_name)),
+                f"no vhost '{vhost_name}'",
+            )
+
     def delete_vhost(self, name: str) -> None:
         """Its permissions, policies and limits go with it; its files are the caller's."""
         with self._change() as run:

@@ -228,6 +228,8 @@ class Management:
                 await self._enter(link, asked)
             case Follow():
                 await self._office.follow()
+                with trio.move_on_after(VHOST_PATIENCE_SECONDS):
+                    await self._office.roster.settled()
                 await link.send(Over(asked.number))
 
     async def _ask_shards(self, link: ManagementLink, asked: AskShards) -> None:

@@ -56,7 +56,7 @@ class VHosts(Owner):
             if vhost is None or vhost.number != former.number:
                 await self._delete(former, fleet)
             elif self._target(vhost) != self._roster.place_of(vhost.name):
-                await self._close(former, fleet)
+                await self._close(former, fleet, is_moving=True)
         for vhost in wanted.values():
             if vhost.name not in self._seen:
                 await trio.to_thread.run_sync(self._store_place, vhost)
@@ -87,12 +87,13 @@ class VHosts(Owner):
         except (sqlite3.Error, DirectoryRefusal) as fault:
             _log.error("placement cannot be stored", vhost=vhost.name, shard=shard, reason=str(fault))
 
-    async def _close(self, vhost: VHost, fleet: Fleet) -> bool:
+    async def _close(self, vhost: VHost, fleet: Fleet, *, is_moving: bool = False) -> bool:
         """True when nobody has its files open any more; only then is it forgotten."""
         place = self._roster.place_of(vhost.name)
-        self._roster.forget(vhost.name)
+        self._roster.forget(vhost.name, is_moving=is_moving)
         if place is not None and not await fleet[place].close_vhost(vhost.name):
             _log.error("vhost does not close", vhost=vhost.name, shard=place)
+            self._roster.forget(vhost.name)
             return False
         del self._seen[vhost.name]
         return True

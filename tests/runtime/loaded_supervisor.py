@@ -49,6 +49,7 @@ def load(supervisor: Supervisor, directory: Directory, nursery: trio.Nursery) ->
     for number in range(20):
         supervisor._roster.opened(f"vhost{number}", cast("ShardLink", object()))
         supervisor._roster.failed(f"vhost{number % 5}", "no such directory")
+        supervisor._roster.forget(f"moving{number}", is_moving=True)
         supervisor._template._endings[number] = 0
         supervisor._fleet[0]._closings[f"vhost{number}"] = trio.Event()
         supervisor._reclaim.heard(report(number))

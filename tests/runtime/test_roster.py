@@ -67,6 +67,23 @@ async def test_a_vhost_that_cannot_be_opened_is_not_waited_for(
     assert trio.current_time() == 0
 
 
+async def test_a_vhost_that_moves_is_waited_for(
+    roster: Roster, link: ShardLink, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    roster.opened("/", link)
+    roster.forget("/", is_moving=True)
+
+    async def arrive() -> None:
+        await trio.sleep(1)
+        roster.place("/", 1)
+        roster.opened("/", link)
+
+    nursery.start_soon(arrive)
+
+    assert await roster.owner_of("/", 5) is link
+    assert trio.current_time() == 1
+
+
 async def test_a_vhost_deleted_while_somebody_waits_ends_the_wait(
     roster: Roster, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

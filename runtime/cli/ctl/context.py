@@ -73,7 +73,9 @@ def _bare(context: click.Context, _parameter: click.Parameter, value: bool) -> N
 
 
 _GLOBALS = (
-    click.option("-p", "--vhost", expose_value=False, callback=_store("vhost"), help="Virtual host. [default: /]"),
+    click.option(
+        "-p", "--vhost", "of_vhost", expose_value=False, callback=_store("vhost"), help="Virtual host. [default: /]"
+    ),
     click.option(
         "-U",
         "--uri",

@@ -9,6 +9,7 @@ from runtime.management.resources.memory import MEMORY
 from runtime.management.resources.nodes import NODES
 from runtime.management.resources.overview import OVERVIEW
 from runtime.management.resources.queues import QUEUES
+from runtime.management.resources.shards import SHARDS
 
 RESOURCES: Final[list[Any]] = [
     *CLIENTS,
@@ -18,4 +19,5 @@ RESOURCES: Final[list[Any]] = [
     *NODES,
     *OVERVIEW,
     *QUEUES,
+    *SHARDS,
 ]
