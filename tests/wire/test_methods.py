@@ -44,7 +44,15 @@ def test_a_method_is_read_as_it_was_written(method: methods.Method) -> None:
 
 @pytest.mark.parametrize("method", EXAMPLES, ids=lambda method: method.name)
 def test_a_method_is_written_as_pamqp_writes_it(method: methods.Method) -> None:
-    assert methods.frame(1, method) == frame.marshal(method, 1)
+    """To the byte, but for tables, whose numbers and order are our own."""
+    written, theirs = methods.frame(1, method), frame.marshal(method, 1)
+
+    if any(method.amqp_type(name) == "table" for name in dict(method)):
+        read, meant = frame.unmarshal(written)[2], frame.unmarshal(theirs)[2]
+        assert isinstance(read, methods.Method) and isinstance(meant, methods.Method)
+        assert dict(read) == dict(meant)
+    else:
+        assert written == theirs
 
 
 @pytest.mark.parametrize("method", EXAMPLES, ids=lambda method: method.name)

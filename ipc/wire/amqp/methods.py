@@ -1,8 +1,8 @@
 """Control methods as typed objects, on pamqp; `basic.publish`, `deliver` and `ack` of the hot path do without them.
 
 pamqp checks names against a narrow regular expression when it *encodes*; brokers accept any UTF-8, so replies are
-encoded here from its field types without that check. It also takes what is there when a string claims to be longer, and
-its tables cost quadratic time, so arguments are read here, too.
+encoded here from its field types without that check. It also takes what is there when a string claims to be longer, its
+tables cost quadratic time and come out with less than went in, so arguments are read and written here, too.
 """
 
 import struct
@@ -14,6 +14,7 @@ from pamqp import base, commands, encode
 from ipc.errors import NotImplementedRefusal, SyntaxRefused
 from ipc.wire.amqp import frames
 from ipc.wire.amqp.fields import FieldReader
+from ipc.wire.amqp.table_writing import encode_table
 
 Method = base.Frame
 Made = TypeVar("Made", bound=Method)
@@ -106,7 +107,7 @@ def _fields(method: Method) -> bytes:
         if bit:
             parts.append(bytes((bits,)))
             bits = bit = 0
-        parts.append(encode.by_type(value, kind))
+        parts.append(encode_table(value or {}) if kind == "table" else encode.by_type(value, kind))
     if bit:
         parts.append(bytes((bits,)))
     return b"".join(parts)
