@@ -98,8 +98,12 @@ class Rulebook(Compactable):
 
     def terms(self, name: str, own: Terms, arguments: Arguments | None) -> Terms:
         """The terms of a queue that asked for `own` with these arguments."""
+        return self.rule(name, own, arguments)[1]
+
+    def rule(self, name: str, own: Terms, arguments: Arguments | None) -> tuple[Ruling, Terms]:
+        """What holds for that queue, and its terms."""
         ruling = self.ruling(name, QUORUM if own.is_quorum else CLASSIC)
-        return effective_terms(own, arguments, ruling.definition) if arguments else ruling.terms
+        return ruling, effective_terms(own, arguments, ruling.definition) if arguments else ruling.terms
 
     def alternate_exchange(self, name: str) -> str | None:
         """Where the exchange of this name, which did not ask for any itself, sends what matches nothing there."""

@@ -25,7 +25,7 @@ from shards.model.exchanges.default import DefaultExchange
 from shards.model.exchanges.exchange import Exchange, Headers
 from shards.model.exchanges.registry import EXCHANGE_TYPES, PREDECLARED
 from shards.model.exchanges.routing import never_held, route
-from shards.model.policies import Rulebook
+from shards.model.policies import EXCHANGE, Rulebook
 from shards.model.publication import Publication
 from shards.model.queues.queue import GENERATED, Owner, Queue
 from shards.model.queues.terms import read_terms, recall_terms
@@ -157,6 +157,11 @@ class VHost(Compactable):
     def queues(self) -> Iterator[Queue]:
         return iter(tuple(self._queues.values()))
 
+    @property
+    def now(self) -> int:
+        """Broker time in milliseconds, as far as this turn knows."""
+        return self._turn.now
+
     def exchanges(self) -> Iterator[Exchange]:
         return iter(tuple(self._exchanges.values()))
 
@@ -171,13 +176,14 @@ class VHost(Compactable):
                 self._ruled(thing)
             elif not thing.is_deleted:
                 own = recall_terms(thing.arguments or {})
-                thing.change_terms(self.rulebook.terms(thing.name, own, thing.arguments), now)
+                thing.change_terms(*self.rulebook.rule(thing.name, own, thing.arguments), now)
             if done % RULES_APPLIED_PER_STEP == 0:
                 self._topology_changed()
                 yield
         self._topology_changed()
 
     def _ruled(self, exchange: Exchange) -> Exchange:
+        exchange.ruling = self.rulebook.ruling(exchange.name, EXCHANGE)
         asked = exchange.own_alternate
         exchange.alternate = self.rulebook.alternate_exchange(exchange.name) if asked is None else asked
         exchange.delays = exchange.own_delays or self.rulebook.delays(exchange.name)
@@ -316,6 +322,7 @@ class VHost(Compactable):
         own = read_terms(arguments, f"queue '{name}' in vhost '{self.name}'")
         if own.is_quorum:
             self._check_quorum(name, is_durable=is_durable, is_auto_delete=is_auto_delete, is_exclusive=is_exclusive)
+        ruling, terms = self.rulebook.rule(name, own, arguments)
         queue = Queue(
             name,
             self._take_number(),
@@ -325,7 +332,8 @@ class VHost(Compactable):
             is_auto_delete=is_auto_delete,
             owner=owner if is_exclusive else None,
             arguments=arguments,
-            terms=self.rulebook.terms(name, own, arguments),
+            terms=terms,
+            ruling=ruling,
             keeper=self,
         )
         queue.used(self._turn.now)
@@ -573,6 +581,7 @@ class VHost(Compactable):
             self._exchanges[definition.name] = self._ruled(exchange)
             self._number_next = max(self._number_next, definition.number + 1)
         for stored in queues:
+            ruling, terms = self.rulebook.rule(stored.name, recall_terms(stored.arguments), stored.arguments)
             queue = Queue(
                 stored.name,
                 stored.number,
@@ -581,7 +590,8 @@ class VHost(Compactable):
                 is_durable=True,
                 is_auto_delete=stored.auto_delete,
                 arguments=stored.arguments,
-                terms=self.rulebook.terms(stored.name, recall_terms(stored.arguments), stored.arguments),
+                terms=terms,
+                ruling=ruling,
                 keeper=self,
                 is_paused=stored.paused,
             )

@@ -18,6 +18,7 @@ offset  size  field
 Hot module: `encode` costs 0.23 µs for a 16 B body (interpreted, CPython 3.11).
 """
 
+from array import array
 from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NamedTuple
@@ -32,6 +33,7 @@ EXPIRES: Final = 2
 
 RECORD_HEAD: Final = Struct("<IIHBBQ")
 LENGTH: Final = Struct("<I")
+_LENGTHS: Final = Struct("<IIH")
 
 _pack = RECORD_HEAD.pack
 _CLASS_WEIGHT: Final = b"\x00\x3c\x00\x00"  # class basic, weight 0: how every content header begins
@@ -122,6 +124,22 @@ def decode(buffer: Buffer, index: int = 0) -> Record:
         bytes(view[header_at:body_at]),
         bytes(view[body_at:record_bytes]),
     )
+
+
+def header(buffer: Buffer, index: int) -> bytes:
+    """The content header of the record which begins at `index`."""
+    _record_bytes, header_bytes, address_bytes = _LENGTHS.unpack_from(buffer, index)
+    start = index + RECORD_HEAD_BYTES + address_bytes
+    return bytes(buffer[start : start + header_bytes])
+
+
+def leading(buffer: Buffer, start: int, end: int, base: int, count_max: int) -> "tuple[array[int], int]":
+    """Positions of the first records of `buffer[start:end]`, and where those end; the one at index i has `base + i`."""
+    positions: array[int] = array("Q")
+    while start < end and len(positions) < count_max:
+        positions.append(base + start)
+        start += LENGTH.unpack_from(buffer, start)[0]
+    return positions, start
 
 
 def decode_run(buffer: Buffer, start: int, end: int) -> Sequence[Record]:

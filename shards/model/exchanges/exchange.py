@@ -14,6 +14,7 @@ from shards.model.exchanges.arguments import (
     read_flag,
     recall_deduplication,
 )
+from shards.model.policies import UNRULED
 
 if TYPE_CHECKING:
     from shards.model.waiting_room import WaitingRoom
@@ -37,6 +38,7 @@ class Exchange(Bindable):
         "is_internal",
         "name",
         "number",
+        "ruling",
         "waiting_room",
     )
     COLLECTIONS = ("_bindings",)
@@ -67,6 +69,7 @@ class Exchange(Bindable):
         terms = recall_deduplication(self.arguments)
         self.deduplication = Deduplication(terms) if terms.deduplicates else None
         self.delays = self.own_delays  # whether it keeps back messages that ask for it
+        self.ruling = UNRULED  # the policies that hold for it
         self.waiting_room: WaitingRoom | None = None  # from the first message on that waits
         self._bindings: dict[BindingKey, Binding] = {}
         self._prepare()

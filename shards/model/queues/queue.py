@@ -11,6 +11,7 @@ from shards.model.bindings import Arguments, Bindable
 from shards.model.consumers import Consumer
 from shards.model.dead_letters import DELIVERY_LIMIT, MAXLEN, REJECTED
 from shards.model.deduplication import Deduplication
+from shards.model.policies import UNRULED, Ruling
 from shards.model.queues.terms import PLAIN, REJECT_PUBLISH_DLX, Terms
 from shards.model.queues.upkeep import Upkeep
 from shards.model.statistics import PUBLISH, count_up
@@ -57,6 +58,7 @@ class Queue(Bindable):
         "_upkeep",
         "_used_at",
         "_waiting",
+        "_worked_at",
         "appointment",
         "arguments",
         "deduplication",
@@ -69,6 +71,7 @@ class Queue(Bindable):
         "name",
         "number",
         "owner",
+        "ruling",
         "store",
         "terms",
     )
@@ -89,6 +92,7 @@ class Queue(Bindable):
         owner: Owner | None = None,
         arguments: Arguments | None = None,
         terms: Terms = PLAIN,
+        ruling: Ruling = UNRULED,
         keeper: Keeper | None = None,
         is_paused: bool = False,
     ) -> None:
@@ -112,9 +116,11 @@ class Queue(Bindable):
         self._is_ranked = False  # whether consumers differ in priority
         self.appointment = 0
         self.terms = terms
+        self.ruling = ruling  # the policies that these terms come from
         self.deduplication = Deduplication(terms) if terms.deduplicates else None  # no policy asks for it
         self._keeper = keeper
         self._used_at = 0
+        self._worked_at = 0
         self._upkeep = self._make_upkeep() if terms != PLAIN else None
 
     # what stands in it ------------------------------------------------------------------------------------------------
@@ -255,6 +261,7 @@ class Queue(Bindable):
             self._turn.wake(self)
 
     def deliver(self, now: int) -> bool:
+        self._worked_at = now
         upkeep = self._current_upkeep()
         return self._hand_out() if upkeep is None else self._deliver_on_terms(upkeep, now)
 
@@ -321,6 +328,22 @@ class Queue(Bindable):
             self._make_appointment(self._upkeep)
 
     @property
+    def quiet_since(self) -> int:
+        """When it was last declared or got from, or anything came into it, left it or came back."""
+        return max(self._used_at, self._worked_at)
+
+    def drop_front(self, count_max: int) -> int:
+        """Drop the next ready messages, as many as one look finds and at most `count_max`; how many it were."""
+        store = self.store
+        span = store.next_span() if store is not None and count_max > 0 else None
+        if store is None or span is None:
+            return 0
+        positions, end = record.leading(span.buffer, span.start, span.end, span.base, count_max)
+        store.advance(len(positions), end)
+        self.settle(positions)
+        return len(positions)
+
+    @property
     def takes_runs(self) -> bool:
         """Whether any number of messages may be appended without asking about each."""
         return not (self.terms.rejects or self.terms.deduplicates)
@@ -341,8 +364,9 @@ class Queue(Bindable):
         if self.terms.overflow == REJECT_PUBLISH_DLX and self.terms.dead_letter_exchange is not None:
             self._bury(message, MAXLEN, now)
 
-    def change_terms(self, terms: Terms, now: int) -> None:
+    def change_terms(self, ruling: Ruling, terms: Terms, now: int) -> None:
         """Other policies hold: what is too much or too old by them goes in this turn."""
+        self.ruling = ruling
         if terms == self.terms:
             return
         if terms.expires != self.terms.expires:

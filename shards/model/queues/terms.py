@@ -148,6 +148,9 @@ _RULES: Final[dict[str, tuple[str, Callable[[str, Any, str], Any]]]] = {
     "x-deduplication-header": ("deduplication_header", _text),
 }
 
+FIELDS: Final = {name: field for name, (field, _check) in _RULES.items()}
+"""Which of the terms an argument asks for."""
+
 DEDUPLICATION: Final = ("x-message-deduplication", "x-cache-size", "x-cache-ttl", "x-deduplication-header")
 """Arguments that exchanges have, too."""
 

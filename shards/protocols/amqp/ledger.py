@@ -12,13 +12,22 @@ source u32             │ who took it (channel's number of a consumer or of a g
 
 from array import array
 from bisect import bisect_left, bisect_right
-from typing import Final
+from typing import Final, NamedTuple
 
 from shards.compaction.compactable import Compactable
 from shards.store.columns import add_sequence, count_matching, is_uniform
 
 _HEAD_MIN: Final = 1024  # entries before the settled front is worth moving the rest for
 _MARK_MS: Final = 1000
+
+
+class Outstanding(NamedTuple):
+    """One delivery; `source` is 0 when it is settled, and `since` may be a second too early."""
+
+    tag: int
+    position: int
+    source: int
+    since: int
 
 
 class Ledger(Compactable):
@@ -69,6 +78,19 @@ class Ledger(Compactable):
         except ValueError:
             return 0
         return self._marked_at[bisect_right(self._marked_tags, self._tags[index]) - 1] + _MARK_MS
+
+    def outstanding(self, after: int, count_max: int) -> list[Outstanding]:
+        """Deliveries with tags beyond `after`, in order, as many as there are among the next `count_max` entries."""
+        index = bisect_right(self._tags, after, self._head)
+        return [
+            Outstanding(tag, position, source, self._marked_at[bisect_right(self._marked_tags, tag) - 1])
+            for tag, position, source in zip(
+                self._tags[index : index + count_max],
+                self._positions[index : index + count_max],
+                self._sources[index : index + count_max],
+                strict=True,
+            )
+        ]
 
     def skip(self, count: int) -> None:
         """The next tags went to a consumer that does not acknowledge."""
