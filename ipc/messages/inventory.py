@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Struct
 
+from ipc.messages.commands import Permissions
+
 Kind: TypeAlias = Literal["queue", "exchange", "binding", "connection", "channel", "consumer"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Identity: TypeAlias = tuple[str, ...]
@@ -88,7 +90,58 @@ class SetPrefetch(Asked, frozen=True):
     prefetch: int
 
 
-Request: TypeAlias = Rank | Describe | CountAll | CloseConnection | CancelConsumer | SetPrefetch
+class ListUnacknowledged(Asked, frozen=True):
+    """A `Described` for each delivery of a queue that waits to be acknowledged, as many as a list has at most."""
+
+    vhost: str
+    queue: str
+
+
+class Behalf(Struct, frozen=True, array_like=True):
+    """Who wants it, and may do what in the vhost: the shard refuses what AMQP would refuse it."""
+
+    user: str
+    permissions: Permissions
+
+
+class Discard(Asked, frozen=True):
+    """The next messages of a queue, at most `count`, as `queue.purge` discards all: it needs the same permission."""
+
+    vhost: str
+    queue: str
+    count: int
+    behalf: Behalf
+
+
+class Unbind(Asked, frozen=True):
+    """Take a binding back; it needs the permissions that `queue.unbind` and `exchange.unbind` need."""
+
+    vhost: str
+    binding: Identity
+    behalf: Behalf
+
+
+class Pause(Asked, frozen=True):
+    """Have a queue hand nothing out, or go on; it needs the permission to configure it."""
+
+    vhost: str
+    queue: str
+    is_paused: bool
+    behalf: Behalf
+
+
+Request: TypeAlias = (
+    Rank
+    | Describe
+    | CountAll
+    | CloseConnection
+    | CancelConsumer
+    | SetPrefetch
+    | ListUnacknowledged
+    | Discard
+    | Unbind
+    | Pause
+)
 
 
 # answers --------------------------------------------------------------------------------------------------------------

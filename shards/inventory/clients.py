@@ -5,9 +5,9 @@ from typing import Any, Final, NamedTuple
 
 from ipc.errors import Refusal
 from ipc.messages.inventory import Identity
+from ipc.wire.amqp.plain import plain
 from ipc.wire.amqp.tables import decode_table
 from shards.inventory.column import Column, Gone, Register
-from shards.inventory.plain import plain
 from shards.inventory.stats import message_stats, traffic
 from shards.model.vhost import VHost
 from shards.protocols.amqp.channel import Channel

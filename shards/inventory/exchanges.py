@@ -1,16 +1,17 @@
 """Exchanges and bindings, as they are listed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import unquote_plus
 
 from ipc.messages.inventory import Identity
+from ipc.wire.amqp.plain import plain
+from ipc.wire.amqp.properties_key import properties_key
 from shards.inventory.column import Column, Gone, Register
-from shards.inventory.plain import plain
-from shards.inventory.properties_key import properties_key
 from shards.inventory.stats import message_stats
 from shards.model.bindings import Binding
 from shards.model.exchanges.exchange import Exchange
-from shards.model.policies import EXCHANGE, UNRULED, Ruling
+from shards.model.policies import UNRULED
 from shards.model.queues.queue import Queue
 from shards.model.vhost import VHost
 
@@ -24,13 +25,8 @@ def _find_exchange(vhost: VHost, identity: Identity) -> Exchange:
     return exchange
 
 
-def _ruling(vhost: VHost, exchange: Exchange) -> Ruling:
-    return vhost.rulebook.ruling(exchange.name, EXCHANGE)
-
-
 def _definition(vhost: VHost, exchange: Exchange) -> dict[str, Any] | None:
-    ruling = _ruling(vhost, exchange)
-    return None if ruling is UNRULED else plain(ruling.definition)
+    return None if exchange.ruling is UNRULED else plain(exchange.ruling.definition)
 
 
 def _stats(vhost: VHost, exchange: Exchange) -> dict[str, Any] | None:
@@ -50,8 +46,8 @@ EXCHANGE_COLUMNS: Final[dict[str, Column]] = {
     "auto_delete": lambda vhost, exchange: exchange.is_auto_delete,
     "internal": lambda vhost, exchange: exchange.is_internal,
     "arguments": lambda vhost, exchange: plain(exchange.arguments),
-    "policy": lambda vhost, exchange: _ruling(vhost, exchange).policy,
-    "operator_policy": lambda vhost, exchange: _ruling(vhost, exchange).operator_policy,
+    "policy": lambda vhost, exchange: exchange.ruling.policy,
+    "operator_policy": lambda vhost, exchange: exchange.ruling.operator_policy,
     "effective_policy_definition": _definition,
     "message_stats": _stats,
     "messages_delayed": lambda vhost, exchange: exchange.delayed_count or None,
@@ -88,18 +84,41 @@ def _key(binding: Binding) -> str:
     return properties_key(binding.routing_key, binding.arguments or {})
 
 
-def _find_binding(vhost: VHost, identity: Identity) -> Binding:
+def find_binding(vhost: VHost, identity: Identity) -> Binding:
     source, kind, name, key = identity
-    destination = vhost.find_queue(name) if kind == "q" else vhost.find_exchange(name)
-    if destination is None:
-        raise Gone
-    inbound = destination.inbound()
-    if isinstance(destination, Queue) and not source:
-        inbound = [_by_default(vhost, destination)]
-    for binding in inbound:
-        if binding.source.name == source and _key(binding) == key:
+    for binding in _inbound(vhost, name, DESTINATIONS[kind]):
+        if binding.source.name == source and _is_named(binding, key):
             return binding
     raise Gone
+
+
+def _is_named(binding: Binding, key: str) -> bool:
+    """Also by its routing key alone, as long as that says which it is."""
+    if binding.arguments or "~" in key:
+        return _key(binding) == key
+    return bool(key) and binding.routing_key in (key, unquote_plus(key))
+
+
+def _among(vhost: VHost, where: Mapping[str, str]) -> Iterable[Binding]:
+    """Those that lead to one destination, or from one source, or both."""
+    source = where.get("source")
+    if "destination" in where:
+        found: Iterable[Binding] = _inbound(vhost, where["destination"], where.get("destination_type", ""))
+        return found if source is None else [binding for binding in found if binding.source.name == source]
+    exchange = None if source is None else vhost.find_exchange(source)
+    if exchange is None:
+        return _bindings(vhost) if source is None else ()
+    if not source:
+        return (_by_default(vhost, queue) for queue in vhost.queues())
+    return tuple(exchange.bindings())
+
+
+def _inbound(vhost: VHost, name: str, kind: str) -> list[Binding]:
+    queue = vhost.find_queue(name) if kind == "queue" else None
+    if queue is not None:
+        return [_by_default(vhost, queue), *queue.inbound()]
+    exchange = vhost.find_exchange(name) if kind == "exchange" else None
+    return [] if exchange is None else exchange.inbound()
 
 
 BINDING_COLUMNS: Final[dict[str, Column]] = {
@@ -114,7 +133,8 @@ BINDING_COLUMNS: Final[dict[str, Column]] = {
 
 BINDINGS: Final[Register] = Register(
     things=_bindings,
-    find=_find_binding,
+    find=find_binding,
     identity=lambda binding: (binding.source.name, _kind(binding), binding.destination.name, _key(binding)),
     columns=BINDING_COLUMNS,
+    among=_among,
 )

@@ -1,21 +1,19 @@
 """Lists over everything of one kind: which there are, in any order; and what there is to say about some of them.
 
 Both are generators that yield an item or, after some work that led to none, None: whoever runs them may pause then.
-Sorting is done in runs that are merged as they are read, so that no step of it takes long.
 """
 
-import heapq
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from operator import attrgetter
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
-from ipc.messages.inventory import Counted, Describe, Described, Item, Kind, Place, Rank
+from ipc.messages.inventory import Counted, Describe, Described, Item, Key, Kind, Place, Rank
 from shards.inventory.clients import CHANNELS, CONNECTIONS, CONSUMERS
 from shards.inventory.column import Gone, Register, key, within
 from shards.inventory.exchanges import BINDINGS, EXCHANGES
+from shards.inventory.ordering import ordering
 from shards.inventory.queues import QUEUES
+from shards.model.vhost import VHost
 from shards.model.vhosts import VHosts
 
 Steps: TypeAlias = Iterator[Item | None]
@@ -29,38 +27,32 @@ REGISTERS: Final[dict[Kind, Register]] = {
     "consumer": CONSUMERS,
 }
 
-_ORDER: Final = attrgetter("order")
-_RUN: Final = 256  # places sorted at once
+_UNSORTED: Final[Key] = (0, 0)
 _LOOK: Final = 32  # things looked at between two pauses
 
 
 def rank(vhosts: VHosts, request: Rank) -> Steps:
     """Raises re.error for an expression that is none."""
     register = REGISTERS[request.kind]
+    where = dict(request.where)
     is_meant = _filter(register, request)
-    runs: list[list[Place]] = []
-    run: list[Place] = []
-    total = 0
+    order = register.order(request.sort) if request.sort else None
+    entries = ordering(request.count, is_descending=request.is_descending)
+    total = found = 0
     for vhost in within(vhosts, request.vhost, request.vhosts):
-        for thing in register.things(vhost):
+        for thing in _things(register, vhost, where):
             total += 1
             if total % _LOOK == 0:
                 yield None
             identity = register.identity(thing)
-            if not is_meant(vhost, thing, identity):
+            if is_meant is not None and not is_meant(vhost, thing, identity):
                 continue
-            sorted_by = key(register.value(vhost, thing, request.sort)) if request.sort else (0, 0)
-            run.append(Place(sorted_by, vhost.name, identity))
-            if len(run) == _RUN:
-                run.sort(key=_ORDER, reverse=request.is_descending)
-                runs.append(run)
-                run = []
+            found += 1
+            if entries.add((_UNSORTED if order is None else key(order(vhost, thing)), vhost.name, identity)):
                 yield None
-    run.sort(key=_ORDER, reverse=request.is_descending)
-    runs.append(run)
-    yield Counted(total, sum(map(len, runs)))
-    merged: Iterable[Place] = heapq.merge(*runs, key=_ORDER, reverse=request.is_descending)
-    yield from islice(merged, request.count)
+    yield Counted(total, found)
+    for entry in entries.first():
+        yield Place(*entry)
 
 
 def describe(vhosts: VHosts, request: Describe) -> Steps:
@@ -72,13 +64,24 @@ def describe(vhosts: VHosts, request: Describe) -> Steps:
             continue
         try:
             thing = register.find(vhost, identity)
+            document = register.document(vhost, thing, in_detail=request.in_detail)
+            if request.in_detail and register.survey is not None:
+                yield from register.survey(vhost, thing, document)
         except Gone:
             yield None
         else:
-            yield Described(name, identity, register.document(vhost, thing, in_detail=request.in_detail))
+            yield Described(name, identity, document)
 
 
-def _filter(register: Register, request: Rank) -> Callable[..., bool]:
+def _things(register: Register, vhost: VHost, where: Mapping[str, str]) -> Iterable[Any]:
+    """All there are, or those of which `where` tells the way to."""
+    return register.among(vhost, where) if where and register.among is not None else register.things(vhost)
+
+
+def _filter(register: Register, request: Rank) -> Callable[..., bool] | None:
+    """None where everything is meant."""
+    if not request.name and not request.where:
+        return None
     search = re.compile(request.name).search if request.use_regex else None
     part = request.name.casefold()
 

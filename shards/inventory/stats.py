@@ -14,6 +14,7 @@ from shards.model.statistics import (
     Tally,
 )
 
+_COUNTERS: Final = {name: counter for counter, name in enumerate(MESSAGE_COUNTERS)}
 _HANDED_OUT: Final = (DELIVER, DELIVER_NO_ACK, GET, GET_NO_ACK)
 
 
@@ -36,6 +37,16 @@ def shown(counts: Sequence[int], rates: Sequence[float]) -> dict[str, Any]:
         stats["deliver_get"] = handed_out
         stats["deliver_get_details"] = {"rate": round(sum(rates[counter] for counter in _HANDED_OUT), 2)}
     return stats
+
+
+def statistic(sampling: Sampling, tally: Tally | None, path: Sequence[str]) -> float | None:
+    """What `message_stats` would show on this path, without putting all of it together."""
+    name = path[0].removesuffix("_details") if path else ""
+    if tally is None or list(path) not in ([name], [f"{name}_details", "rate"]):
+        return None
+    counters = _HANDED_OUT if name == "deliver_get" else (_COUNTERS.get(name),)
+    numbers: Sequence[float] = tally.counts if len(path) == 1 else list(sampling.rates(tally))
+    return sum(numbers[counter] for counter in counters if counter is not None) or None
 
 
 def traffic(sampling: Sampling, tally: Tally | None, name: str) -> tuple[int, float]:
