@@ -47,14 +47,22 @@ def find_version() -> str | None:
 
 
 class RabbitMQNode:
-    """A node with its port mapper, and `home` for all it writes; it may be ended and started again."""
+    """A node with its port mapper, and `home` for all it writes; it may be ended and started again.
 
-    def __init__(self, home: Path, *, addresses: Sequence[str] = (LOOPBACK,), port: int = 0) -> None:
-        free_port, distribution_port, self._epmd_port = _free_ports(3)
+    `http_port` is that of its management API, if there is to be one.
+    """
+
+    def __init__(
+        self, home: Path, *, addresses: Sequence[str] = (LOOPBACK,), port: int = 0, is_managed: bool = False
+    ) -> None:
+        free_port, distribution_port, self._epmd_port, free_http_port = _free_ports(4)
         self.port = port or free_port
+        self.http_port = free_http_port if is_managed else None
         self._home = home
         self._addresses = addresses
         self._environment = _environment(home, addresses, self.port, distribution_port, self._epmd_port)
+        if self.http_port is not None:
+            _enable_management(home, self.http_port)
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> psutil.Process:
@@ -136,6 +144,12 @@ def _environment(
         "RABBITMQ_PID_FILE": str(home / "pid"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
     }
+
+
+def _enable_management(home: Path, port: int) -> None:
+    with (home / "rabbitmq.conf").open("a") as configuration:
+        configuration.write(f"management.tcp.ip = {LOOPBACK}\nmanagement.tcp.port = {port}\n")
+    (home / "enabled_plugins").write_text("[rabbitmq_management].\n")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from ipc.limits import LOGIN_FAILURES_MAX, LOGIN_FAILURES_SECONDS, LOGIN_SOURCES_MAX
 from ipc.messages.commands import Permissions
+from ipc.messages.inventory import Behalf
 from ipc.settings import UserSettings
 from runtime.auth.directory import EVERYTHING, Directory, User
 from runtime.auth.login import LoginFailed, Logins
@@ -49,6 +50,13 @@ class Caller(Struct, frozen=True):
         if self.has(MONITORING):
             return None
         return frozenset(vhost.name for vhost in self.directory.vhosts() if self.permissions(vhost.name) is not None)
+
+    def behalf(self, vhost: str) -> Behalf:
+        """On whose behalf a shard is to do something in a vhost that the user may enter."""
+        permissions = self.permissions(vhost)
+        if permissions is None:
+            raise NotAuthorized("User not authorised to access virtual host")
+        return Behalf(self.name, permissions)
 
     def require_vhost(self, name: str) -> None:
         """Raises ApiError: 404 where there is none, 401 where the user may not enter it."""

@@ -4,14 +4,18 @@ Fields nobody knows are passed over, because clients of several versions send th
 texts, which RabbitMQ's own tools do.
 """
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from litestar import Request
+from msgspec import Meta
 
 from runtime.management.errors import ApiError, BadRequest
 
 Body = TypeVar("Body")
+
+Table: TypeAlias = dict[str, Any] | Annotated[list[Any], Meta(max_length=0)]
+"""Arguments, headers: an object. An empty list is one without fields, because PHP knows no difference; use `dict()`."""
 
 
 async def read_body(request: Request[Any, Any, Any], kind: type[Body]) -> Body:
@@ -23,9 +27,9 @@ async def read_body(request: Request[Any, Any, Any], kind: type[Body]) -> Body:
     try:
         decoded = msgspec.json.decode(raw or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise ApiError(400, f"not JSON: {fault}", error="not_json") from fault
+        raise BadRequest(f"not JSON: {fault}") from fault
     if not isinstance(decoded, dict):
-        raise ApiError(400, "the body is not a JSON object", error="not_json")
+        raise BadRequest("the body is not a JSON object")
     try:
         return msgspec.convert(decoded, kind, strict=False)
     except msgspec.ValidationError as fault:

@@ -40,6 +40,7 @@ ManagementLink = Link[ManagementCommand]
 Reply = TypeVar("Reply")
 
 _ORDER: Final = attrgetter("order")
+_ON_NODE: Final = frozenset({"queue", "connection", "channel"})
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -178,17 +179,35 @@ class Broker:
                 described = await self._items(Describe(kind, tuple(wanted), in_detail=in_detail), vhost)
                 for items in described.values():
                     by_place |= {
-                        (item.vhost, item.identity): item.document for item in items if isinstance(item, Described)
+                        (item.vhost, item.identity): self._placed(kind, item.document)
+                        for item in items
+                        if isinstance(item, Described)
                     }
         return [by_place[place.vhost, place.identity] for place in places if (place.vhost, place.identity) in by_place]
+
+    def _placed(self, kind: Kind, document: Document) -> Document:
+        """With the node it is on, which shards do not know by name."""
+        if kind in _ON_NODE:
+            document["node"] = self.node
+        return document
 
     async def find(self, kind: Kind, vhost: str, *identity: str) -> Document | None:
         """One thing in detail, or None where there is none. Raises Unavailable."""
         described = await self._items(Describe(kind, ((vhost, identity),), in_detail=True), vhost)
         for item in _all(described.values()):
             if isinstance(item, Described):
-                return item.document
+                return self._placed(kind, item.document)
         return None
+
+    async def has(self, kind: Kind, vhost: str, *identity: str) -> bool:
+        """Whether there is such a thing. Raises Unavailable."""
+        described = await self._items(Describe(kind, ((vhost, identity),)), vhost)
+        return any(isinstance(item, Described) for item in _all(described.values()))
+
+    async def documents(self, request: inventory.Request, vhost: str) -> list[Document]:
+        """All that are given in answer. Raises Refused and Unavailable."""
+        items = await self._items(request, vhost)
+        return [item.document for item in _all(items.values()) if isinstance(item, Described)]
 
     async def totals(self, request: CountAll) -> list[Document]:
         """A document from each shard, or each vhost. Raises Unavailable."""

@@ -1,5 +1,6 @@
 """What goes wrong, as RabbitMQ's API says it: a status and `{"error": …, "reason": …}`."""
 
+import re
 from typing import Any, Final
 
 import structlog
@@ -26,6 +27,9 @@ _ERRORS: Final = {
     500: "internal_server_error",
     503: "unavailable",
 }
+
+
+_CODE: Final = re.compile(r"^[A-Z_]+ - ")  # RabbitMQ's API leaves it out, as its status says it
 
 
 class ApiError(Exception):
@@ -69,11 +73,14 @@ def _api_error(_request: Request[Any, Any, Any], fault: ApiError) -> Answer:
 
 def _refused(_request: Request[Any, Any, Any], refused: Refused) -> Answer:
     """What a client would have been told, as RabbitMQ's API passes it on."""
+    text = _CODE.sub("", refused.text)
     if refused.code == ReplyCode.NOT_FOUND:
-        return _answer(404, _ERRORS[404], "Not Found" if not refused.text else refused.text)
+        return _answer(404, _ERRORS[404], text or "Not Found")
     if refused.code in (ReplyCode.ACCESS_REFUSED, ReplyCode.NOT_ALLOWED):
-        return _answer(401, _ERRORS[401], refused.text)
-    return _answer(400, _ERRORS[400], refused.text)
+        return _answer(401, _ERRORS[401], text)
+    if refused.code == ReplyCode.INTERNAL_ERROR:
+        return _answer(503, _ERRORS[503], text)
+    return _answer(400, _ERRORS[400], text)
 
 
 def _unavailable(_request: Request[Any, Any, Any], fault: Unavailable) -> Answer:

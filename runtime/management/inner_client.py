@@ -5,17 +5,18 @@ in without a password, on behalf of the user who asks; it lives as long as one r
 """
 
 import struct
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import trio
 from msgspec import Struct
-from pamqp import commands, header
+from pamqp import commands
 
 from ipc.errors import ReplyCode
 from ipc.limits import FRAME_OVERHEAD_BYTES, INNER_CLIENT_SECONDS_MAX
-from ipc.wire.amqp import frames, methods
+from ipc.wire.amqp import amending, frames, methods, properties
 from runtime.management.broker import Broker, Refused, Unavailable
 
 Answer = TypeVar("Answer", bound=methods.Method)
@@ -28,6 +29,14 @@ _RECEIVE_BYTES: Final = 64 * 1024
 _UNENCODABLE: Final = (TypeError, ValueError, OverflowError, struct.error)
 
 
+class Content(Struct, frozen=True):
+    """A content header, the size of the body it announces, and as much of that as was to be kept."""
+
+    header: bytes
+    body_bytes: int
+    body: bytes
+
+
 class Message(Struct, frozen=True):
     """One that was taken from a queue; `ready`: how many are left behind it."""
 
@@ -36,8 +45,7 @@ class Message(Struct, frozen=True):
     routing_key: str
     redelivered: bool
     ready: int
-    properties: commands.Basic.Properties
-    body: bytes
+    content: Content
 
 
 class InnerClient:
@@ -60,39 +68,43 @@ class InnerClient:
         """Raises Refused for what no frame can hold."""
         await self._send(_encoded(kind, **fields))
 
-    async def hear(self) -> tuple[methods.Method, "tuple[commands.Basic.Properties, bytes] | None"]:
-        """The next method, and the content that belongs to it. Raises Refused when the broker refuses."""
+    async def hear(self, *, kept_bytes_max: int = sys.maxsize) -> tuple[methods.Method, Content | None]:
+        """The next method, and the content that belongs to it, of whose body only the beginning may be kept.
+
+        Raises Refused when the broker refuses.
+        """
         method = methods.decode(await self._frame(frames.METHOD))
         if isinstance(method, (commands.Channel.Close, commands.Connection.Close)):
             raise Refused(method.reply_code or ReplyCode.INTERNAL_ERROR, method.reply_text or "")
         if not isinstance(method, (commands.Basic.GetOk, commands.Basic.Return)):
             return method, None
-        head = header.ContentHeader()
-        head.unmarshal(await self._frame(frames.HEADER))
+        head = await self._frame(frames.HEADER)
+        body_bytes = left = properties.body_size(head)
         body = bytearray()
-        while len(body) < head.body_size:
-            body += await self._frame(frames.BODY)
-        assert isinstance(head.properties, commands.Basic.Properties)
-        return method, (head.properties, bytes(body))
+        while left:
+            piece = await self._frame(frames.BODY)
+            left -= len(piece)
+            body += piece[: max(0, kept_bytes_max - len(body))]
+        return method, Content(head, body_bytes, bytes(body))
 
     # messages ---------------------------------------------------------------------------------------------------------
 
-    async def publish(
-        self, exchange: str, routing_key: str, properties: commands.Basic.Properties, body: bytes
-    ) -> bool:
-        """Whether any queue took it; returns when it is as safe as its kind promises. Raises Refused."""
+    async def publish(self, exchange: str, routing_key: str, parts: Mapping[int, bytes], body: bytes) -> bool:
+        """Whether any queue took it; returns when it is as safe as its kind promises. Raises Refused.
+
+        `parts`: the bytes of its properties, as `message_properties.encoded` gives them.
+        """
         await self.ask(commands.Confirm.Select, commands.Confirm.SelectOk)
         room = self._frame_max - FRAME_OVERHEAD_BYTES
-        try:
-            head = header.ContentHeader(0, len(body), properties).marshal()
-        except _UNENCODABLE as fault:
-            raise Refused(ReplyCode.SYNTAX_ERROR, f"properties cannot be encoded: {fault}") from fault
-        parts = [
+        head = amending.put_together(len(body), parts)
+        if len(head) > room:
+            raise Refused(ReplyCode.SYNTAX_ERROR, f"properties of {len(head)} bytes, which is more than a frame has")
+        said = [
             _encoded(commands.Basic.Publish, exchange=exchange, routing_key=routing_key, mandatory=True),
             frames.pack(frames.HEADER, _CHANNEL, head),
             *(frames.pack(frames.BODY, _CHANNEL, body[start : start + room]) for start in range(0, len(body), room)),
         ]
-        await self._send(b"".join(parts))
+        await self._send(b"".join(said))
         is_routed = True
         while True:
             method, _content = await self.hear()
@@ -103,28 +115,26 @@ class InnerClient:
             elif isinstance(method, commands.Basic.Ack):
                 return is_routed
 
-    async def get(self, queue: str) -> Message | None:
+    async def get(self, queue: str, *, kept_bytes_max: int = sys.maxsize) -> Message | None:
         """The next message, to be settled; None when there is none. Raises Refused."""
         await self.say(commands.Basic.Get, queue=queue)
-        method, content = await self.hear()
+        method, content = await self.hear(kept_bytes_max=kept_bytes_max)
         if content is None:
             return None
         assert isinstance(method, commands.Basic.GetOk)
-        properties, body = content
         return Message(
             tag=method.delivery_tag or 0,
             exchange=method.exchange or "",
             routing_key=method.routing_key or "",
             redelivered=bool(method.redelivered),
             ready=method.message_count or 0,
-            properties=properties,
-            body=body,
+            content=content,
         )
 
     async def check_alive(self, queue: str) -> None:
         """Have a message come through this queue, which is made where there is none. Raises Refused, Unavailable."""
         await self.ask(commands.Queue.Declare, commands.Queue.DeclareOk, queue=queue)
-        await self.publish("", queue, commands.Basic.Properties(), b"test_message")
+        await self.publish("", queue, {}, b"test_message")
         message = await self.get(queue)
         if message is None:
             raise Unavailable(f"what was published to '{queue}' did not come")

@@ -8,7 +8,7 @@ from msgspec import Struct
 from ipc.limits import LISTED_MAX
 from ipc.messages.inventory import Document, Kind, Rank
 from runtime.management.broker import Broker
-from runtime.management.errors import BadRequest
+from runtime.management.errors import ApiError, BadRequest
 
 PAGE_SIZE: Final = 100
 PAGE_SIZE_MAX: Final = 500
@@ -41,6 +41,7 @@ class Paging(Struct, frozen=True):
 
 
 def number(query: Mapping[str, Any], name: str, default: int | None, low: int, high: int | None) -> int | None:
+    """A whole number of `low` to `high`. Raises BadRequest for what is none."""
     text = query.get(name)
     if text is None or text == "":
         return default
@@ -102,10 +103,11 @@ def paged(documents: Sequence[Document], paging: Paging) -> Any:
 
 
 def page_of(documents: Sequence[Document], paging: Paging, *, total: int, found: int) -> Document:
-    """Raises BadRequest where there is no such page."""
+    """Raises ApiError (400) where there is no such page."""
     pages = max(1, -(-found // paging.page_size))
     if paging.page is not None and paging.page > pages:
-        raise BadRequest(f"page out of range, page: {paging.page} size: {paging.page_size}, len: {found}")
+        told = f"page out of range, page: {paging.page} size: {paging.page_size}, len: {found}"
+        raise ApiError(400, told, error="page_out_of_range")
     return {
         "filtered_count": found,
         "item_count": len(documents),

@@ -19,7 +19,7 @@ COMMAND: Final = (sys.executable, "-m", "runtime.cli.main")
 
 _READY = re.compile(
     r"^ebbmq ready: amqp (?P<addresses>[^;]+); shards (?P<shards>[^;]+); "
-    r"supervisor pid (?P<supervisor>\d+); data (?P<data>.+)$",
+    r"supervisor pid (?P<supervisor>\d+)(; http (?P<http>[^;]+))?; data (?P<data>.+)$",
     re.MULTILINE,
 )
 _SHARD = re.compile(r"(\d+) \(pid (\d+)\)")
@@ -32,6 +32,7 @@ class Ready(NamedTuple):
     shards: dict[int, int]
     supervisor: int
     data: str
+    http: tuple[str, ...]  # where the management API is found
 
     @property
     def port(self) -> int:
@@ -47,6 +48,7 @@ def parse_ready(text: str) -> Ready | None:
         shards={int(number): int(pid) for number, pid in _SHARD.findall(match["shards"])},
         supervisor=int(match["supervisor"]),
         data=match["data"].strip(),
+        http=tuple((match["http"] or "").split()),
     )
 
 
@@ -200,6 +202,11 @@ class RunningBroker:
     @property
     def port(self) -> int:
         return self.ready.port
+
+    @property
+    def http_port(self) -> int:
+        """Of the management API; it listens with `--set management.port=0`."""
+        return int(self.ready.http[0].rpartition(":")[2])
 
     @property
     def url(self) -> str:
