@@ -119,6 +119,7 @@ bench: build $(VENV)/.installed-bench ## the matrix beside RabbitMQ, and memory,
 	    $(BIN)/python -m bench.standing --write
 	    $(BIN)/python -m bench.footprint --write
 	    $(BIN)/python -m bench.account --write
+	    $(BIN)/python -m bench.management --write
 	    $(BIN)/python -m bench.allocations --write
 	fi
 

@@ -84,9 +84,9 @@ class Core:
     def __init__(self, directory: Path) -> None:
         self._turn = Turn()
         names = count(1)
-        self._vhosts = VHosts(self._turn, DiskFiles(DESCRIPTORS_MAX), StoreSettings(), lambda: f"name-{next(names)}")
+        self.vhosts = VHosts(self._turn, DiskFiles(DESCRIPTORS_MAX), StoreSettings(), lambda: f"name-{next(names)}")
         self._connections: list[Connection] = []
-        self.vhost, _ = self._vhosts.open("/", str(directory))
+        self.vhost, _ = self.vhosts.open("/", str(directory))
 
     def connect(self) -> Connection:
         """A client that has got as far as the shard, with channel 1 open."""
@@ -107,7 +107,7 @@ class Core:
         connection = Connection(
             client,
             self.vhost,
-            self._vhosts.access("guest", "/", _EVERYTHING),
+            self.vhosts.access("guest", "/", _EVERYTHING),
             self._turn,
             ConnectionSettings(),
             message_bytes_max=MESSAGE_BYTES_MAX,
@@ -148,7 +148,7 @@ class Core:
         for connection in self._connections:
             connection.lost()
         self._turn.finish(NOW)
-        self._vhosts.close("/")
+        self.vhosts.close("/")
 
 
 @contextmanager

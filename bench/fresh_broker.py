@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
 import psutil
 
 from bench import process_tree
 from bench.wire import await_vhost
+from ipc.messages.rules import Policy
 
 ROOT: Final = Path(__file__).parents[1]
 DATA_PREFIX: Final = "ebbmq-bench-"
@@ -22,7 +24,10 @@ VHOST_SECONDS_MAX: Final = 10.0  # between adding one and being let in
 COMMAND: Final = (sys.executable, "-m", "runtime.cli.main")
 
 _LOG: Final = "log"
-_READY = re.compile(r"ebbmq ready: amqp [^;]*?127\.0\.0\.1:(\d+)[^;]*; shards ([^;]*); supervisor pid (\d+)")
+_READY = re.compile(
+    r"ebbmq ready: amqp [^;]*?127\.0\.0\.1:(\d+)[^;]*; shards ([^;]*); supervisor pid (\d+)"
+    r"(?:; http [^;]*?127\.0\.0\.1:(\d+))?"
+)
 _PID = re.compile(r"pid (\d+)")
 
 
@@ -34,6 +39,7 @@ class FreshBroker(NamedTuple):
     supervisor: psutil.Process
     shards: tuple[psutil.Process, ...]
     template: tuple[psutil.Process, ...]  # one, or none where shards are started otherwise
+    http_port: int | None = None  # of the management API, where it has a port
 
     @property
     def processes(self) -> tuple[psutil.Process, ...]:
@@ -54,6 +60,12 @@ class FreshBroker(NamedTuple):
         everything = ("--configure", ".*", "--write", ".*", "--read", ".*")
         self._command("permissions", "set", "guest", name, *everything)
         await_vhost(self.port, name, seconds_max=VHOST_SECONDS_MAX)
+
+    def add_policy(self, policy: Policy) -> None:
+        """For the vhost `/`."""
+        definition = msgspec.json.encode(policy.definition).decode()
+        options = ("--priority", str(policy.priority), "--apply-to", policy.apply_to)
+        self._command("policy", "set", policy.name, policy.pattern, definition, *options)
 
     def _command(self, *arguments: str) -> None:
         subprocess.run(
@@ -131,4 +143,5 @@ def _identify(pid: int, data: Path, ready: "re.Match[str]") -> FreshBroker:
     supervisor = psutil.Process(pid)
     shards = tuple(psutil.Process(int(shard)) for shard in _PID.findall(ready[2]))
     rest = tuple(child for child in supervisor.children() if child not in shards)
-    return FreshBroker(int(ready[1]), data, supervisor, shards, rest)
+    http_port = int(ready[4]) if ready[4] else None
+    return FreshBroker(int(ready[1]), data, supervisor, shards, rest, http_port)
