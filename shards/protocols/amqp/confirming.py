@@ -41,7 +41,7 @@ class Confirms:
         *,
         disk_counts: bool,
     ) -> None:
-        """`count` is told how many were confirmed; `disk_counts`: that the kernel has what is to be kept is not enough."""
+        """`count` is told how many were confirmed; `disk_counts`: it is not enough that the kernel has what is kept."""
         self._channel = channel
         self._turn = turn
         self._write = write

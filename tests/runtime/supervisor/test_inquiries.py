@@ -79,7 +79,7 @@ async def test_one_of_several_can_be_asked_alone(make: Make) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fleet.answer, 1)
 
-        gathered = await fleet.inquiries.ask(AskStatus, shard=1)
+        gathered = await fleet.inquiries.ask(AskStatus, among=(1,))
 
     assert [answer.shard for answer in gathered.answers] == [1]
     assert gathered.silent == {}
