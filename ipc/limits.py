@@ -95,6 +95,11 @@ PACKET_DESCRIPTORS_MAX: Final = 16  # the kernel allows 253
 # policies and permissions ---------------------------------------------------------------------------------------------
 RULES_BYTES_MAX: Final = 64 * KIB  # all policies of one vhost, encoded: they travel in one packet
 PERMISSIONS_BYTES_MAX: Final = 24 * KIB  # one user's in one vhost: they travel beside what the client has said already
+VHOST_DESCRIPTION_BYTES_MAX: Final = 4 * KIB  # description and tags of one vhost, each
+PARAMETERS_BYTES_MAX: Final = 1024 * KIB  # all parameters of one vhost, or all global ones
+ARGON2_KIB_MAX: Final = 256 * KIB  # what an imported hash may ask a check for
+ARGON2_ROUNDS_MAX: Final = 16  # the same
+BCRYPT_COST_MAX: Final = 14  # the same: a second
 RULES_APPLIED_PER_STEP: Final = 64  # queues and exchanges that learn of changed policies before clients' next turn
 RULINGS_REMEMBERED_MAX: Final = 1024  # pairs of a policy and an operator policy, per vhost
 PERMISSION_ANSWERS_MAX: Final = 256  # remembered per user and vhost, of each kind
@@ -165,6 +170,11 @@ HOLDINGS_PER_PAGE: Final = 64  # named with two names of 255 bytes and a number 
 # management -----------------------------------------------------------------------------------------------------------
 HTTP_HEADER_BYTES_MAX: Final = 64 * KIB  # of a request
 HTTP_IDLE_SECONDS: Final = 75.0  # without a request, before a connection that is kept is closed
+DEFINITIONS_SECONDS_MAX: Final = 600.0  # for all declarations of one virtual host that a file has
+DEFINITIONS_UNDO_SECONDS_MAX: Final = 120.0  # for undoing them, whoever is waiting for it or not
+DEFINITIONS_TOGETHER: Final = 1000  # declarations that one sync brings to disk
+DEFINITIONS_PROBLEMS_MAX: Final = 100  # of a file that are told
+DEFINITIONS_REFUSALS_MAX: Final = 20  # of declarations in one virtual host, each of which costs a new client
 HTTP_GRACE_SECONDS: Final = 3.0  # for requests under way when the process is to end
 METRICS_OBJECTS_MAX: Final = 100_000  # of a kind, in one scrape of single things
 CLOSE_REASON_CHARACTERS_MAX: Final = 200

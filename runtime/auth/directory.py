@@ -14,28 +14,53 @@ import os
 import re
 import sqlite3
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from ipc.data_directory import DataDirectory
-from ipc.limits import PERMISSIONS_BYTES_MAX, RULES_BYTES_MAX, SHORT_STRING_BYTES_MAX, USER_NAME_BYTES_MAX
+from ipc.limits import (
+    PARAMETERS_BYTES_MAX,
+    PERMISSIONS_BYTES_MAX,
+    RULES_BYTES_MAX,
+    SHORT_STRING_BYTES_MAX,
+    USER_NAME_BYTES_MAX,
+    VHOST_DESCRIPTION_BYTES_MAX,
+)
 from ipc.messages.commands import Permissions, TopicPermissions
-from ipc.messages.rules import NO_RULES, Definition, Policy, Rules
+from ipc.messages.rules import NO_RULES, Policy, Rules
 from ipc.settings import UserSettings
-from runtime.auth.directory_file import EVERYTHING, FORMAT, as_start_refusals, open_file, transaction
+from runtime.auth.directory_copy import LIMITS, User, VHost, read
+from runtime.auth.directory_file import (
+    EVERYTHING,
+    FORMAT,
+    as_start_refusals,
+    open_file,
+    part_of_transaction,
+    transaction,
+)
+from runtime.decisions.parameters import ParameterRefusal, check_global_parameter, check_parameter
 from runtime.decisions.policies import PolicyRefusal, check_policy
 from runtime.owner import Owner
 
-__all__ = ["EVERYTHING", "FORMAT", "LIMITS", "Directory", "DirectoryRefusal", "User", "VHost"]
+__all__ = [
+    "EVERYTHING",
+    "FORMAT",
+    "LIMITS",
+    "USER_LIMITS",
+    "Directory",
+    "DirectoryRefusal",
+    "User",
+    "VHost",
+]
 
-LIMITS: Final = {"max-connections": "connections_max", "max-queues": "queues_max"}
-"""What can be limited in a vhost, by RabbitMQ's names."""
+USER_LIMITS: Final = ("max-connections", "max-channels")
+"""What can be limited for a user, by RabbitMQ's names."""
+
+QUEUE_TYPES: Final = ("", "classic", "quorum", "stream")
 
 _LIMIT_MAX: Final = 2**31 - 1
 
@@ -45,40 +70,15 @@ _RULES_BYTES: Final = """SELECT coalesce(sum(32 + length(CAST(name || pattern ||
 _PERMISSIONS_BYTES: Final = """SELECT coalesce(sum(32 + length(CAST(texts AS BLOB))), 0) FROM (
     SELECT user, vhost, configure || write || read AS texts FROM permissions
     UNION ALL SELECT user, vhost, exchange || write || read FROM topic_permissions) WHERE user = ? AND vhost = ?"""
+_PARAMETERS_BYTES: Final = """SELECT coalesce(sum(length(CAST(component || name || value AS BLOB))), 0)
+    FROM parameters WHERE vhost = ?"""
+_GLOBAL_PARAMETERS_BYTES: Final = "SELECT coalesce(sum(length(CAST(name || value AS BLOB))), 0) FROM global_parameters"
 
 _Run = Callable[..., sqlite3.Cursor]
-_UserAndVHost = tuple[str, str]
-
-
-class VHost(Struct, frozen=True):
-    """A vhost as the supervisor knows it; `number` names its directory."""
-
-    number: int
-    name: str
-    shard: int | None
-    pinned: bool
-
-
-class User(Struct, frozen=True):
-    """An account; `tags` such as "administrator" say what it may do beyond messaging."""
-
-    name: str
-    password_hash: str
-    tags: tuple[str, ...]
 
 
 class DirectoryRefusal(Exception):
     """A change that cannot be made: what it names exists already, does not exist, or is not well-formed."""
-
-
-class _Copy(Struct, frozen=True):
-    """All of the directory at one moment, indexed for look-ups."""
-
-    vhosts: dict[str, VHost]
-    users: dict[str, User]
-    permissions: dict[_UserAndVHost, Permissions]
-    topics: dict[_UserAndVHost, tuple[TopicPermissions, ...]]  # whether or not the user may enter
-    rules: dict[str, Rules]
 
 
 class Directory(Owner):
@@ -86,8 +86,9 @@ class Directory(Owner):
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._changing = threading.Lock()
-        self._copy = _read(connection)
+        self._changing = threading.RLock()
+        self._is_together = False
+        self._copy = read(connection)
 
     @classmethod
     def open(cls, paths: DataDirectory, settings: UserSettings) -> "Directory":
@@ -110,13 +111,13 @@ class Directory(Owner):
     def reload(self) -> None:
         """Read everything again: another process may have written. Raises sqlite3.Error."""
         with self._changing:
-            self._copy = _read(self._connection)
+            self._copy = read(self._connection)
 
     def copy_to(self, path: Path) -> list[VHost]:
         """Write a copy, on disk when this returns; its vhosts, by number. Raises sqlite3.Error and OSError."""
         with self._changing, closing(sqlite3.connect(path, isolation_level=None)) as copy:
             self._connection.backup(copy)
-            vhosts = _read(copy).vhosts.values()
+            vhosts = read(copy).vhosts.values()
         with path.open("rb") as file:
             os.fsync(file.fileno())
         return sorted(vhosts, key=lambda vhost: vhost.number)
@@ -124,6 +125,32 @@ class Directory(Owner):
     def close(self) -> None:
         with self._changing:
             self._connection.close()
+
+    @contextmanager
+    def together(self, *, for_good: bool = True) -> Iterator[None]:
+        """Changes made in here are one: all are on disk when it ends, or none after an exception, or unless `for_good`.
+
+        One that is refused alone may be passed over. Look-ups do not see them before the end. Stay in one thread.
+        """
+        with self._changing:
+            if self._is_together:  # part of what is made together already
+                with part_of_transaction(self._connection):
+                    yield
+                return
+            try:
+                with transaction(self._connection):
+                    self._is_together = True
+                    try:
+                        yield
+                    finally:
+                        self._is_together = False
+                    if not for_good:
+                        raise _NotForGood
+            except _NotForGood:
+                return
+            except sqlite3.OperationalError as fault:
+                raise DirectoryRefusal(f"the directory cannot be written: {fault}") from fault
+            self._copy = read(self._connection)
 
     # vhosts -----------------------------------------------------------------------------------------------------------
 
@@ -136,11 +163,27 @@ class Directory(Owner):
 
     def add_vhost(self, name: str, shard: int | None = None) -> VHost:
         """A shard given here is a pin; without one, placement decides later."""
-        if not 0 < len(name.encode()) <= SHORT_STRING_BYTES_MAX:
-            raise DirectoryRefusal(f"a vhost's name has 1 to {SHORT_STRING_BYTES_MAX} bytes")
+        _must_name_a_vhost(name)
         with self._change(f"vhost '{name}' exists already") as run:
             run("INSERT INTO vhosts (name, shard, pinned) VALUES (?, ?, ?)", (name, shard, shard is not None))
         return self._copy.vhosts[name]
+
+    def put_vhost(
+        self, name: str, *, description: str = "", tags: tuple[str, ...] = (), default_queue_type: str = ""
+    ) -> None:
+        """Add, or say something else about one that is there."""
+        _must_name_a_vhost(name)
+        encoded_tags = msgspec.json.encode(tags).decode()
+        if max(len(description.encode()), len(encoded_tags.encode())) > VHOST_DESCRIPTION_BYTES_MAX:
+            raise DirectoryRefusal(f"description and tags of a vhost take at most {VHOST_DESCRIPTION_BYTES_MAX} bytes")
+        if default_queue_type not in QUEUE_TYPES:
+            raise DirectoryRefusal(f"no queue type '{default_queue_type}'; there are {', '.join(QUEUE_TYPES[1:])}")
+        with self._change() as run:
+            run(
+                """INSERT INTO vhosts (name, description, tags, default_queue_type) VALUES (?1, ?2, ?3, ?4)
+                ON CONFLICT (name) DO UPDATE SET description = ?2, tags = ?3, default_queue_type = ?4""",
+                (name, description, encoded_tags, default_queue_type),
+            )
 
     def place(self, vhost_name: str, shard: int) -> None:
         """Note where placement put it; a pin stays a pin."""
@@ -173,12 +216,22 @@ class Directory(Owner):
 
     def add_user(self, name: str, password_hash: str, tags: tuple[str, ...] = ()) -> User:
         """The hash is `passwords.hash_password`'s, made by the caller because it is slow."""
-        if not 0 < len(name.encode()) <= USER_NAME_BYTES_MAX:
-            raise DirectoryRefusal(f"a user's name has 1 to {USER_NAME_BYTES_MAX} bytes")
+        _must_name_a_user(name)
         _must_be_words(tags)
         with self._change(f"user '{name}' exists already") as run:
             run("INSERT INTO users (name, password_hash, tags) VALUES (?, ?, ?)", (name, password_hash, " ".join(tags)))
         return self._copy.users[name]
+
+    def put_user(self, name: str, password_hash: str, tags: tuple[str, ...]) -> None:
+        """Add, or change both of one that is there; its permissions and limits stay."""
+        _must_name_a_user(name)
+        _must_be_words(tags)
+        with self._change() as run:
+            run(
+                """INSERT INTO users (name, password_hash, tags) VALUES (?1, ?2, ?3)
+                ON CONFLICT (name) DO UPDATE SET password_hash = ?2, tags = ?3""",
+                (name, password_hash, " ".join(tags)),
+            )
 
     def set_password(self, name: str, password_hash: str) -> None:
         with self._change() as run:
@@ -196,6 +249,26 @@ class Directory(Owner):
         """Its permissions go with it."""
         with self._change() as run:
             _must_hit(run("DELETE FROM users WHERE name = ?", (name,)), f"no user '{name}'")
+
+    def set_user_limit(self, user: str, name: str, value: int) -> None:
+        """One of USER_LIMITS; a negative value means that there is no limit."""
+        if name not in USER_LIMITS:
+            raise DirectoryRefusal(f"no limit '{name}'; there are {', '.join(USER_LIMITS)}")
+        _must_be_a_limit(value)
+        with self._change(f"no user '{user}'") as run:
+            run("INSERT OR REPLACE INTO user_limits (user, name, value) VALUES (?, ?, ?)", (user, name, max(value, -1)))
+
+    def clear_user_limit(self, user: str, name: str) -> None:
+        with self._change() as run:
+            _must_hit(
+                run("DELETE FROM user_limits WHERE user = ? AND name = ?", (user, name)),
+                f"no limit '{name}' for user '{user}'",
+            )
+
+    def clear_user_limits(self, user: str) -> None:
+        """All of them; fine if there are none."""
+        with self._change() as run:
+            run("DELETE FROM user_limits WHERE user = ?", (user,))
 
     # permissions ------------------------------------------------------------------------------------------------------
 
@@ -269,10 +342,8 @@ class Directory(Owner):
 
     def set_policy(self, vhost: str, policy: Policy, *, is_operator: bool = False) -> None:
         """Add or replace."""
-        try:
+        with _as_refusals():
             check_policy(policy, is_operator=is_operator)
-        except PolicyRefusal as refusal:
-            raise DirectoryRefusal(str(refusal)) from refusal
         definition = msgspec.json.encode(policy.definition, order="deterministic").decode()
         with self._change(f"no vhost '{vhost}'") as run:
             run(
@@ -295,10 +366,13 @@ class Directory(Owner):
         """One of LIMITS; a negative value means that there is no limit."""
         if name not in LIMITS:
             raise DirectoryRefusal(f"no limit '{name}'; there are {', '.join(LIMITS)}")
-        if value > _LIMIT_MAX:
-            raise DirectoryRefusal(f"a limit is at most {_LIMIT_MAX}")
+        _must_be_a_limit(value)
         with self._change(f"no vhost '{vhost}'") as run:
             run("INSERT OR REPLACE INTO limits (vhost, name, value) VALUES (?, ?, ?)", (vhost, name, max(value, -1)))
+
+    def limits(self, vhost: str) -> Mapping[str, int]:
+        """As they were set; a negative one is none."""
+        return self._copy.limits.get(vhost, {})
 
     def clear_limit(self, vhost: str, name: str) -> None:
         with self._change() as run:
@@ -307,18 +381,84 @@ class Directory(Owner):
                 f"no limit '{name}' in vhost '{vhost}'",
             )
 
+    def clear_limits(self, vhost: str) -> None:
+        """All of them; fine if there are none."""
+        with self._change() as run:
+            run("DELETE FROM limits WHERE vhost = ?", (vhost,))
+
+    # parameters -------------------------------------------------------------------------------------------------------
+
+    def parameters(self) -> list[tuple[str, str, str, Any]]:
+        """Every `(vhost, component, name, value)`, by the first three."""
+        return [(*key, value) for key, value in self._copy.parameters.items()]
+
+    def find_parameter(self, vhost: str, component: str, name: str) -> Any:
+        """None where there is none."""
+        return self._copy.parameters.get((vhost, component, name))
+
+    def set_parameter(self, vhost: str, component: str, name: str, value: Any) -> None:
+        """Add or replace; `value` is what JSON can say."""
+        with _as_refusals():
+            check_parameter(component, name, value)
+        with self._change(f"no vhost '{vhost}'") as run:
+            run(
+                "INSERT OR REPLACE INTO parameters (vhost, component, name, value) VALUES (?, ?, ?, ?)",
+                (vhost, component, name, msgspec.json.encode(value).decode()),
+            )
+            _must_fit(run(_PARAMETERS_BYTES, (vhost,)), PARAMETERS_BYTES_MAX, "parameters of one vhost")
+
+    def clear_parameter(self, vhost: str, component: str, name: str) -> None:
+        with self._change() as run:
+            _must_hit(
+                run("DELETE FROM parameters WHERE vhost = ? AND component = ? AND name = ?", (vhost, component, name)),
+                f"no parameter '{name}' of {component} in vhost '{vhost}'",
+            )
+
+    def global_parameters(self) -> Mapping[str, Any]:
+        """Values by name."""
+        return self._copy.global_parameters
+
+    def set_global_parameter(self, name: str, value: Any) -> None:
+        """Add or replace; `value` is what JSON can say."""
+        with _as_refusals():
+            check_global_parameter(name, value)
+        with self._change() as run:
+            run(
+                "INSERT OR REPLACE INTO global_parameters (name, value) VALUES (?, ?)",
+                (name, msgspec.json.encode(value).decode()),
+            )
+            _must_fit(run(_GLOBAL_PARAMETERS_BYTES), PARAMETERS_BYTES_MAX, "global parameters")
+
+    def clear_global_parameter(self, name: str) -> None:
+        with self._change() as run:
+            _must_hit(run("DELETE FROM global_parameters WHERE name = ?", (name,)), f"no global parameter '{name}'")
+
     @contextmanager
     def _change(self, conflict: str = "the change contradicts the directory") -> Iterator[_Run]:
         """One transaction; a violated constraint is told to the caller as `conflict`."""
         with self._changing:
+            change = part_of_transaction if self._is_together else transaction
             try:
-                with transaction(self._connection):
+                with change(self._connection):
                     yield self._connection.execute
             except sqlite3.IntegrityError as fault:
                 raise DirectoryRefusal(conflict) from fault
             except sqlite3.OperationalError as fault:
                 raise DirectoryRefusal(f"the directory cannot be written: {fault}") from fault
-            self._copy = _read(self._connection)
+            if not self._is_together:
+                self._copy = read(self._connection)
+
+
+class _NotForGood(Exception):
+    """Nothing is wrong, but the transaction is to leave nothing behind."""
+
+
+@contextmanager
+def _as_refusals() -> Iterator[None]:
+    try:
+        yield
+    except (ParameterRefusal, PolicyRefusal) as refusal:
+        raise DirectoryRefusal(str(refusal)) from refusal
 
 
 def _must_hit(cursor: sqlite3.Cursor, complaint: str) -> None:
@@ -331,6 +471,21 @@ def _must_fit(sized: sqlite3.Cursor, bytes_max: int, what: str) -> None:
         raise DirectoryRefusal(f"{what} take at most {bytes_max} bytes")
 
 
+def _must_name_a_vhost(name: str) -> None:
+    if not 0 < len(name.encode()) <= SHORT_STRING_BYTES_MAX:
+        raise DirectoryRefusal(f"a vhost's name has 1 to {SHORT_STRING_BYTES_MAX} bytes")
+
+
+def _must_name_a_user(name: str) -> None:
+    if not 0 < len(name.encode()) <= USER_NAME_BYTES_MAX:
+        raise DirectoryRefusal(f"a user's name has 1 to {USER_NAME_BYTES_MAX} bytes")
+
+
+def _must_be_a_limit(value: int) -> None:
+    if value > _LIMIT_MAX:
+        raise DirectoryRefusal(f"a limit is at most {_LIMIT_MAX}")
+
+
 def _must_be_words(tags: tuple[str, ...]) -> None:
     if any(not tag or tag != "".join(tag.split()) for tag in tags):
         raise DirectoryRefusal("a tag is one word")
@@ -341,67 +496,3 @@ def _must_compile(expression: str) -> None:
         re.compile(expression)
     except (re.error, OverflowError, RecursionError) as fault:
         raise DirectoryRefusal(f"'{expression}' is not a regular expression: {fault}") from fault
-
-
-# reading --------------------------------------------------------------------------------------------------------------
-
-
-def _read(connection: sqlite3.Connection) -> _Copy:
-    connection.execute("BEGIN")  # all reads of one moment
-    try:
-        topics = _read_topics(connection)
-        return _Copy(
-            vhosts={
-                name: VHost(number, name, shard, bool(pinned))
-                for number, name, shard, pinned in connection.execute("SELECT number, name, shard, pinned FROM vhosts")
-            },
-            users={
-                name: User(name, password_hash, tuple(tags.split()))
-                for name, password_hash, tags in connection.execute("SELECT name, password_hash, tags FROM users")
-            },
-            permissions={
-                (user, vhost): Permissions(configure, write, read, topics.get((user, vhost), ()))
-                for user, vhost, configure, write, read in connection.execute(
-                    "SELECT user, vhost, configure, write, read FROM permissions"
-                )
-            },
-            topics=topics,
-            rules=_read_rules(connection),
-        )
-    finally:
-        connection.execute("COMMIT")
-
-
-def _read_topics(connection: sqlite3.Connection) -> dict[_UserAndVHost, tuple[TopicPermissions, ...]]:
-    topics: defaultdict[_UserAndVHost, list[TopicPermissions]] = defaultdict(list)
-    for user, vhost, exchange, write, read in connection.execute(
-        "SELECT user, vhost, exchange, write, read FROM topic_permissions ORDER BY exchange"
-    ):
-        topics[user, vhost].append(TopicPermissions(exchange, write, read))
-    return {who: tuple(granted) for who, granted in topics.items()}
-
-
-def _read_rules(connection: sqlite3.Connection) -> dict[str, Rules]:
-    policies: defaultdict[tuple[str, bool], list[Policy]] = defaultdict(list)
-    for vhost, is_operator, name, pattern, definition, apply_to, priority in connection.execute(
-        "SELECT vhost, is_operator, name, pattern, definition, apply_to, priority FROM policies ORDER BY name"
-    ):
-        policies[vhost, bool(is_operator)].append(
-            Policy(name, pattern, _decoded(definition, vhost, name), apply_to, priority)
-        )
-    limits: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for vhost, name, value in connection.execute("SELECT vhost, name, value FROM limits WHERE value >= 0"):
-        limits[vhost][LIMITS[name]] = value
-    return {
-        vhost: Rules(
-            tuple(policies.get((vhost, False), ())), tuple(policies.get((vhost, True), ())), **limits.get(vhost, {})
-        )
-        for vhost in {vhost for vhost, _ in policies} | limits.keys()
-    }
-
-
-def _decoded(definition: str, vhost: str, name: str) -> Definition:
-    try:
-        return msgspec.json.decode(definition, type=Definition)
-    except msgspec.MsgspecError as fault:
-        raise sqlite3.DatabaseError(f"policy '{name}' of vhost '{vhost}' cannot be read: {fault}") from fault

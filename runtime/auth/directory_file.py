@@ -5,11 +5,15 @@ vhosts             number   INTEGER  never given twice: it names the vhost's fil
                    name     TEXT     unique
                    shard    INTEGER  where it lives; NULL: not placed yet
                    pinned   INTEGER  1: somebody chose the shard, placement leaves it alone
-users              name, password_hash (argon2id), tags (blank separated)
+                   description, tags (JSON array), default_queue_type (empty: none)                      since format 3
+users              name, password_hash (hashes.py says how), tags (blank separated)
 permissions        user, vhost, configure, write, read   regular expressions; no row: may not enter
 topic_permissions  user, vhost, exchange, write, read    the same for routing keys; no row: all of them   since format 2
 policies           vhost, is_operator, name, pattern, apply_to, priority, definition (JSON)               since format 2
 limits             vhost, name (max-connections, max-queues), value; no row: no limit                     since format 2
+user_limits        user, name (max-connections, max-channels), value; no row: no limit                    since format 3
+parameters         vhost, component, name, value (JSON)                                                   since format 3
+global_parameters  name, value (JSON)                                                                     since format 3
 ```
 
 `PRAGMA user_version` is the format; an older one is brought up to date by the transaction that finds it.
@@ -27,7 +31,7 @@ from ipc.messages.commands import Permissions
 from ipc.settings import UserSettings
 from runtime.auth.passwords import hash_password
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 EVERYTHING: Final = Permissions(".*", ".*", ".*")
 
 _TABLES: Final[dict[int, tuple[str, ...]]] = {
@@ -78,8 +82,30 @@ _TABLES: Final[dict[int, tuple[str, ...]]] = {
             PRIMARY KEY (vhost, name)
         ) WITHOUT ROWID""",
     ),
+    3: (
+        "ALTER TABLE vhosts ADD COLUMN description TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE vhosts ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE vhosts ADD COLUMN default_queue_type TEXT NOT NULL DEFAULT ''",
+        """CREATE TABLE user_limits (
+            user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+            name TEXT NOT NULL,
+            value INTEGER NOT NULL,
+            PRIMARY KEY (user, name)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE parameters (
+            vhost TEXT NOT NULL REFERENCES vhosts (name) ON DELETE CASCADE,
+            component TEXT NOT NULL,
+            name TEXT NOT NULL,
+            value TEXT NOT NULL,
+            PRIMARY KEY (vhost, component, name)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE global_parameters (
+            name TEXT PRIMARY KEY,
+            value TEXT NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 }
-"""What each format added."""
+"""What each format added, as statements."""
 
 
 def open_file(paths: DataDirectory, settings: UserSettings) -> sqlite3.Connection:
@@ -109,6 +135,20 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # a full disk already made SQLite roll back
             connection.execute("ROLLBACK")
         raise
+
+
+@contextmanager
+def part_of_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """What fails in here is undone without the rest of the transaction it stands in."""
+    connection.execute("SAVEPOINT part")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # as above
+            connection.execute("ROLLBACK TO part")
+            connection.execute("RELEASE part")
+        raise
+    connection.execute("RELEASE part")
 
 
 def _prepare(connection: sqlite3.Connection, paths: DataDirectory, settings: UserSettings) -> None:
@@ -141,10 +181,10 @@ def _format(connection: sqlite3.Connection) -> int:
 
 def _bring_up_to_date(connection: sqlite3.Connection, user: str, password_hash: str) -> None:
     found = _format(connection)
-    for added, tables in _TABLES.items():
+    for added, statements in _TABLES.items():
         if added > found:
-            for table in tables:
-                connection.execute(table)
+            for statement in statements:
+                connection.execute(statement)
     if found == 0:
         connection.execute("INSERT INTO vhosts (name) VALUES ('/')")
         connection.execute("INSERT INTO users VALUES (?, ?, 'administrator')", (user, password_hash))

@@ -1,7 +1,8 @@
-"""Password hashes (argon2id) and a short memory of checks that succeeded, so that churning clients pay for one only.
+"""Checks passwords, and has a short memory of checks that succeeded, so that churning clients pay for one only.
 
-A check takes about 20 ms and 19 MiB on purpose (OWASP's smaller argon2id profile: the library's own default would take
-64 MiB, in a broker that promises to stay small), so it belongs in a thread.
+New hashes are argon2id. A check takes about 20 ms and 19 MiB on purpose (OWASP's smaller argon2id profile: the
+library's own default would take 64 MiB, in a broker that promises to stay small), so it belongs in a thread. Hashes
+that came from RabbitMQ or LavinMQ stay as they are; `hashes.py` has their formats.
 """
 
 import hashlib
@@ -9,13 +10,17 @@ import secrets
 from collections import OrderedDict
 from typing import Final
 
+import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from ipc.limits import LOGIN_REMEMBERED_SECONDS, LOGINS_REMEMBERED_MAX
+from runtime.auth.hashes import NO_PASSWORD, is_salted, matches_salted
 from runtime.owner import Owner
 
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+_BCRYPT_PASSWORD_BYTES: Final = 72
 
 # Checked for users that do not exist, so that an answer's delay does not tell which ones do.
 DECOY_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$VVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVU"
@@ -28,9 +33,26 @@ def hash_password(password: str) -> str:
 
 def verify(password_hash: str, password: str) -> bool:
     """Whether the password belongs to the hash; false for a hash that nobody can read. Slow: call in a thread."""
+    if is_salted(password_hash):
+        # SHA is so fast that the delay of a refusal would tell that there is such a user.
+        return matches_salted(password_hash, password) or _matches_argon2(DECOY_HASH, password)
+    if password_hash.startswith("$2"):
+        return _matches_bcrypt(password_hash, password)
+    return _matches_argon2(password_hash if password_hash != NO_PASSWORD else DECOY_HASH, password)
+
+
+def _matches_argon2(password_hash: str, password: str) -> bool:
     try:
         return _HASHER.verify(password_hash, password)
     except (VerificationError, InvalidHashError):
+        return False
+
+
+def _matches_bcrypt(password_hash: str, password: str) -> bool:
+    try:
+        # It never looks at more; its library refuses what is longer, or not, as its version goes.
+        return bcrypt.checkpw(password.encode()[:_BCRYPT_PASSWORD_BYTES], password_hash.encode())
+    except ValueError:
         return False
 
 

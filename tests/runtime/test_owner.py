@@ -18,7 +18,7 @@ from tests.runtime.loaded_supervisor import loaded_supervisor, owners_of
 
 BOUNDED = (
     "Settings",  # what its file says
-    "_Copy",  # of the directory: made anew with every change
+    "Copy",  # of the directory: made anew with every change
     "Connection < _lru_cache_wrapper",  # SQLite's statements, of which it keeps a fixed number
     "environ",
     "Restarts",  # deaths within a minute, as many as may be at most

@@ -1,5 +1,6 @@
 """The directory: what a first start makes, what changes survive, and what is refused without touching it."""
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -14,9 +15,10 @@ from ipc.limits import PERMISSIONS_BYTES_MAX, RULES_BYTES_MAX
 from ipc.messages.commands import Permissions, TopicPermissions
 from ipc.messages.rules import NO_RULES, Policy, Rules
 from ipc.settings import UserSettings
-from runtime.auth.directory import EVERYTHING, FORMAT, Directory, DirectoryRefusal, VHost
+from runtime.auth.directory import EVERYTHING, FORMAT, Directory, DirectoryRefusal, User, VHost
 from runtime.auth.passwords import verify
 
+GOLDEN = Path(__file__).parent / "golden"
 READ_ONLY = Permissions("", "", "logs.*")
 SHORT = Policy("short", "^jobs", {"max-length": 5, "overflow": "reject-publish"}, "queues", 3)
 BRIEF = Policy("brief", ".*", {"message-ttl": 1000})
@@ -309,22 +311,169 @@ def test_tags_are_replaced(directory: Directory) -> None:
     assert [user.tags for user in directory.users()] == [()]
 
 
-def test_a_directory_of_the_first_format_is_brought_up_to_date(paths: DataDirectory, directory: Directory) -> None:
+@pytest.mark.parametrize("released", ["format-1", "format-2"])
+def test_a_directory_of_an_older_format_is_brought_up_to_date(released: str, paths: DataDirectory) -> None:
+    shutil.copy(GOLDEN / f"{released}.sqlite", paths.directory)
+
+    found = reopened(paths)
+
+    assert found.vhosts() == [VHost(1, "/", 0, False), VHost(3, "orders", 1, True)]
+    assert [(user.name, user.tags, user.limits) for user in found.users()] == [
+        ("alice", ("monitoring", "policymaker"), {}),
+        ("guest", ("administrator",), {}),
+    ]
+    if released == "format-2":
+        assert found.find_permissions("alice", "orders") == Permissions(
+            "^alice", ".*", "", (TopicPermissions("amq.topic", "^a", "^b"),)
+        )
+        assert found.rules("orders") == Rules((SHORT,), (Policy("calm", ".*", {"message-ttl": 86400000}),), 10)
+        assert found.limits("orders") == {"max-connections": 10, "max-queues": -1}
+    found.set_policy("orders", BRIEF)
+    found.put_vhost("orders", description="what is ordered")
+    found.set_parameter("orders", "shovel", "s", {"src-uri": "amqp://"})
+    found.close()
+    again = reopened(paths)
+    assert BRIEF in again.rules("orders").policies
+    assert again.find_vhost("orders") == VHost(3, "orders", 1, True, "what is ordered")
+    assert again.parameters() == [("orders", "shovel", "s", {"src-uri": "amqp://"})]
+
+
+# what people say about vhosts, parameters, limits of users ------------------------------------------------------------
+
+
+def test_a_vhost_that_is_put_again_keeps_its_files_and_its_place(directory: Directory) -> None:
+    directory.add_vhost("orders", shard=1)
+
+    directory.put_vhost("orders", description="d", tags=("a b", "c"), default_queue_type="quorum")
+
+    assert directory.find_vhost("orders") == VHost(2, "orders", 1, True, "d", ("a b", "c"), "quorum")
+
+
+def test_a_user_who_is_put_again_keeps_permissions_and_limits(directory: Directory) -> None:
+    directory.set_user_limit("guest", "max-channels", 5)
+
+    directory.put_user("guest", "other", ("management",))
+
+    assert directory.find_user("guest") == User("guest", "other", ("management",), {"max-channels": 5})
+    assert directory.find_permissions("guest", "/") == EVERYTHING
+
+
+def test_limits_of_a_user_are_set_cleared_and_go_with_it(directory: Directory) -> None:
+    directory.add_user("alice", "hash")
+    directory.set_user_limit("alice", "max-connections", -7)
+    directory.set_user_limit("alice", "max-channels", 3)
+    assert directory.find_user("alice") == User("alice", "hash", (), {"max-channels": 3, "max-connections": -1})
+
+    directory.clear_user_limit("alice", "max-channels")
+    assert directory.find_user("alice") == User("alice", "hash", (), {"max-connections": -1})
+
+    directory.delete_user("alice")
+    directory.add_user("alice", "hash")
+    assert directory.find_user("alice") == User("alice", "hash", ())
+
+
+def test_parameters_are_replaced_cleared_and_go_with_their_vhost(directory: Directory) -> None:
     directory.add_vhost("orders")
+    directory.set_parameter("orders", "shovel", "s", {"src-uri": "amqp://a"})
+    directory.set_parameter("orders", "shovel", "s", {"src-uri": "amqp://b"})
+    directory.set_parameter("orders", "federation-upstream-set", "all", [{"upstream": "u"}])
+    assert directory.find_parameter("orders", "shovel", "s") == {"src-uri": "amqp://b"}
+
+    directory.clear_parameter("orders", "shovel", "s")
+    assert directory.parameters() == [("orders", "federation-upstream-set", "all", [{"upstream": "u"}])]
+
+    directory.delete_vhost("orders")
+    assert directory.parameters() == []
+
+
+def test_global_parameters_hold_any_json(paths: DataDirectory, directory: Directory) -> None:
+    values = {"cluster_name": "tide", "list": [1, {"a": None}], "nothing": None}
+    for name, value in values.items():
+        directory.set_global_parameter(name, value)
     directory.close()
-    with sqlite3.connect(paths.directory) as older:
-        for table in ("topic_permissions", "policies", "limits"):
-            older.execute(f"DROP TABLE {table}")
-        older.execute("PRAGMA user_version = 1")
-    older.close()
 
     again = reopened(paths)
 
-    assert [vhost.name for vhost in again.vhosts()] == ["/", "orders"]
-    assert again.permissions() == [("guest", "/", EVERYTHING)]
-    again.set_policy("orders", SHORT)
-    again.close()
-    assert reopened(paths).rules("orders").policies == (SHORT,)
+    assert again.global_parameters() == values
+    again.clear_global_parameter("list")
+    assert "list" not in again.global_parameters()
+
+
+def test_what_people_say_is_refused_in_a_sentence_where_it_is_wrong(directory: Directory) -> None:
+    attempts: list[tuple[Callable[[], object], str]] = [
+        (lambda: directory.put_vhost(""), "a vhost's name has 1 to 255 bytes"),
+        (lambda: directory.put_vhost("a", default_queue_type="heap"), "no queue type 'heap'"),
+        (lambda: directory.put_vhost("a", description="x" * 5000), "description and tags of a vhost take at most"),
+        (lambda: directory.put_user("", "hash", ()), "a user's name has 1 to 255 bytes"),
+        (lambda: directory.set_user_limit("no", "max-channels", 1), "no user 'no'"),
+        (lambda: directory.set_user_limit("guest", "max-queues", 1), "no limit 'max-queues'"),
+        (lambda: directory.set_user_limit("guest", "max-channels", 2**31), "a limit is at most 2147483647"),
+        (lambda: directory.clear_user_limit("guest", "max-channels"), "no limit 'max-channels' for user 'guest'"),
+        (lambda: directory.set_parameter("/", "nope", "n", {}), "component nope not found"),
+        (lambda: directory.set_parameter("no", "shovel", "n", {}), "no vhost 'no'"),
+        (lambda: directory.set_parameter("/", "shovel", "n", []), "the value of a shovel is a JSON object"),
+        (lambda: directory.set_parameter("/", "shovel", "", {}), "a parameter's name has 1 to 255 bytes"),
+        (lambda: directory.set_parameter("/", "shovel", "n", {"a": "x" * 2**21}), "parameters of one vhost take at"),
+        (lambda: directory.clear_parameter("/", "shovel", "n"), "no parameter 'n' of shovel in vhost '/'"),
+        (lambda: directory.set_global_parameter("cluster_name", 5), "cluster_name should be a text"),
+        (lambda: directory.set_global_parameter("n", "x" * 2**21), "global parameters take at most"),
+        (lambda: directory.clear_global_parameter("n"), "no global parameter 'n'"),
+    ]
+    for attempt, complaint in attempts:
+        with pytest.raises(DirectoryRefusal) as refused:
+            attempt()
+        assert complaint in str(refused.value)
+    assert directory.parameters() == []
+    assert directory.global_parameters() == {}
+
+
+# several changes as one -----------------------------------------------------------------------------------------------
+
+
+def test_changes_made_together_are_seen_when_all_are_made(directory: Directory) -> None:
+    with directory.together():
+        directory.put_vhost("orders")
+        directory.put_user("alice", "hash", ())
+        directory.set_permissions("alice", "orders", EVERYTHING)
+        assert directory.find_vhost("orders") is None
+
+    assert directory.find_permissions("alice", "orders") == EVERYTHING
+
+
+def test_a_refused_change_can_be_passed_over_without_the_others(directory: Directory) -> None:
+    with directory.together():
+        directory.put_vhost("orders")
+        with pytest.raises(DirectoryRefusal):
+            directory.set_permissions("nobody", "orders", EVERYTHING)
+        directory.set_limit("orders", "max-queues", 5)
+
+    assert directory.limits("orders") == {"max-queues": 5}
+    assert directory.permissions() == [("guest", "/", EVERYTHING)]
+
+
+def test_an_exception_undoes_all_changes_made_together(paths: DataDirectory, directory: Directory) -> None:
+    def put_and_fail() -> None:
+        with directory.together():
+            directory.put_vhost("orders")
+            raise EOFError
+
+    with pytest.raises(EOFError):
+        put_and_fail()
+
+    assert directory.find_vhost("orders") is None
+    directory.add_vhost("orders")
+    directory.close()
+    assert [vhost.name for vhost in reopened(paths).vhosts()] == ["/", "orders"]
+
+
+def test_changes_can_be_tried_without_being_made(directory: Directory) -> None:
+    with directory.together(for_good=False):
+        directory.put_vhost("orders")
+        directory.set_limit("orders", "max-queues", 5)
+
+    assert [vhost.name for vhost in directory.vhosts()] == ["/"]
+    directory.reload()
+    assert [vhost.name for vhost in directory.vhosts()] == ["/"]
 
 
 def test_a_policy_that_cannot_be_read_back_is_damage(paths: DataDirectory, directory: Directory) -> None:
