@@ -1,6 +1,7 @@
 """What the supervisor tells a shard or the template: each a tagged, array-like msgspec Struct, one to a packet."""
 
 from enum import IntEnum
+from typing import Final
 
 from msgspec import Struct
 
@@ -66,6 +67,11 @@ class Permissions(Struct, frozen=True, array_like=True):
     write: str
     read: str
     topics: tuple[TopicPermissions, ...] = ()  # an exchange that is not among them: every routing key
+    channels_max: int | None = None  # on all its connections to the vhost together
+
+
+THE_BROKER: Final = ""
+"""Who its own clients are when nobody else is behind them; a user's name is never empty. It may use reserved names."""
 
 
 class NegotiatedClient(Struct, frozen=True, array_like=True):

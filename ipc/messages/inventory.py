@@ -64,6 +64,12 @@ class CountAll(Asked, frozen=True):
     with_history: bool = False
 
 
+class CountConnections(Asked, frozen=True):
+    """A `Counted`: how many connections the shard has, and how many of them are this user's own."""
+
+    user: str
+
+
 class CloseConnection(Asked, frozen=True):
     """With 320 and this reason."""
 
@@ -134,6 +140,7 @@ Request: TypeAlias = (
     Rank
     | Describe
     | CountAll
+    | CountConnections
     | CloseConnection
     | CancelConsumer
     | SetPrefetch

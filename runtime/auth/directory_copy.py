@@ -63,11 +63,14 @@ def read(connection: sqlite3.Connection) -> Copy:
     try:
         topics = _read_topics(connection)
         limits = _read_limits(connection, "SELECT vhost, name, value FROM limits")
+        users = _read_users(connection)
         return Copy(
             vhosts=_read_vhosts(connection),
-            users=_read_users(connection),
+            users=users,
             permissions={
-                (user, vhost): Permissions(configure, write, read, topics.get((user, vhost), ()))
+                (user, vhost): Permissions(
+                    configure, write, read, topics.get((user, vhost), ()), _channels_max(users[user])
+                )
                 for user, vhost, configure, write, read in connection.execute(
                     "SELECT user, vhost, configure, write, read FROM permissions"
                 )
@@ -113,6 +116,11 @@ def _read_users(connection: sqlite3.Connection) -> dict[str, User]:
         name: User(name, password_hash, tuple(tags.split()), limits.get(name, {}))
         for name, password_hash, tags in connection.execute("SELECT name, password_hash, tags FROM users")
     }
+
+
+def _channels_max(user: User) -> int | None:
+    limit = user.limits.get("max-channels", -1)
+    return None if limit < 0 else limit
 
 
 def _read_topics(connection: sqlite3.Connection) -> dict[UserAndVHost, tuple[TopicPermissions, ...]]:

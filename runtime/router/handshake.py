@@ -18,6 +18,7 @@ from runtime.decisions.sniffing import Protocol, sniff
 from runtime.owner import Owner
 from runtime.roster import Roster, VHostDown
 from runtime.router.peer import Peer
+from runtime.router.turnstile import Turnstile
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("router")
 
@@ -26,9 +27,15 @@ class Handshake(Owner):
     """What every negotiating client needs of the supervisor; one object serves them all."""
 
     def __init__(
-        self, roster: Roster, directory: Directory, logins: Logins, settings_source: Callable[[], Settings]
+        self,
+        roster: Roster,
+        directory: Directory,
+        logins: Logins,
+        settings_source: Callable[[], Settings],
+        turnstile: Turnstile,
     ) -> None:
         self._roster = roster
+        self._turnstile = turnstile
         self._directory = directory
         self._logins = logins
         self._settings_source = settings_source
@@ -62,7 +69,7 @@ class Handshake(Owner):
     def enter_now(self, peer: Peer, negotiation: Negotiation, wish: Enter) -> bool:
         """Hand the client over, if nothing stands in the way; False when waiting, or a refusal, is called for."""
         link = self._roster.owner_now(wish.vhost)
-        if link is None:
+        if link is None or self._turnstile.limit(negotiation.user) is not None:
             return False
         try:
             permissions = permissions_to_enter(self._directory, negotiation.user, wish.vhost)
@@ -104,10 +111,11 @@ class Handshake(Owner):
             while True:
                 try:
                     link = await self._roster.owner_of(vhost, max(0.0, patience.deadline - trio.current_time()))
-                    # Asked again: they may have changed while we waited, and the shard only hears of later changes.
-                    permissions = permissions_to_enter(self._directory, negotiation.user, vhost)
-                    client = negotiation.freeze(peer.name, vhost, permissions)
-                    await link.send(AdoptClient(client), [peer.fileno()])
+                    async with self._turnstile.passing(negotiation.user):
+                        # Asked again: they may have changed meanwhile, and the shard only hears of later changes.
+                        permissions = permissions_to_enter(self._directory, negotiation.user, vhost)
+                        client = negotiation.freeze(peer.name, vhost, permissions)
+                        await link.send(AdoptClient(client), [peer.fileno()])
                     return
                 except LinkClosed:  # it died under our hands; its successor is worth waiting for
                     await trio.sleep(OWNER_RETRY_SECONDS)

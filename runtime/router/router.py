@@ -12,8 +12,14 @@ from runtime.roster import Roster
 from runtime.router.handshake import Handshake
 from runtime.router.listening import amqp, open_listeners
 from runtime.router.lobby import Lobby
+from runtime.router.turnstile import CountConnections, Turnstile
 
 __all__ = ["amqp", "open_listeners", "serve"]
+
+
+async def _none(_user: str) -> int:
+    """Where there are no shards to ask, nobody is let in often enough to be counted."""
+    return 0
 
 
 def _nobody(_owner: Owner) -> None:
@@ -26,16 +32,18 @@ async def serve(
     directory: Directory,
     settings_source: Callable[[], Settings],
     *,
+    count_connections: CountConnections = _none,
     own: Callable[[Owner], None] = _nobody,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept and hand over until cancelled; then the listeners are closed, and with them whoever still negotiates.
 
-    `own` is told of what holds memory here.
+    `count_connections` says how many a user has; `own` is told of what holds memory here.
     """
     try:
         async with trio.open_nursery() as nursery:
-            handshake = Handshake(roster, directory, Logins(directory), settings_source)
+            turnstile = Turnstile(directory, count_connections)
+            handshake = Handshake(roster, directory, Logins(directory), settings_source, turnstile)
             lobby = Lobby(handshake, settings_source, nursery)
             own(lobby)
             nursery.start_soon(lobby.see_off)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
+import msgspec
 import structlog
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -14,8 +15,9 @@ from structlog.typing import FilteringBoundLogger
 from ipc.allocator import environment
 from ipc.errors import ExitCode, StartRefused
 from ipc.log import configure_logging
-from ipc.messages.commands import Level, SettingsChanged
-from ipc.messages.reports import Answer, Reclaimed, VHostFailed
+from ipc.messages.commands import AskInventory, Level, SettingsChanged
+from ipc.messages.inventory import CountConnections, Counted, items
+from ipc.messages.reports import Answer, Inventory, Reclaimed, VHostFailed
 from ipc.settings import Settings
 from ipc.version import VERSION
 from runtime.auth.directory import Directory
@@ -207,9 +209,17 @@ class Supervisor(Owner):
                 self._roster,
                 self._directory,
                 lambda: self._settings,
+                count_connections=self._count_connections,
                 own=self._keep_lobby,
                 task_status=task_status,
             )
+
+    async def _count_connections(self, user: str) -> int:
+        """Those of shards that answer."""
+        request = msgspec.msgpack.encode(CountConnections(user))
+        gathered = await self._inquiries.ask(lambda number: AskInventory(number, request))
+        pieces = [answer.piece for answer in gathered.answers if isinstance(answer, Inventory)]
+        return sum(item.found for piece in pieces for item in items([piece]) if isinstance(item, Counted))
 
     def _keep_lobby(self, lobby: Owner) -> None:
         self._lobby = lobby

@@ -17,6 +17,7 @@ from ipc.messages.inventory import (
     CancelConsumer,
     CloseConnection,
     CountAll,
+    CountConnections,
     Describe,
     Discard,
     Done,
@@ -35,7 +36,7 @@ from shards.inventory.clients import find_connection
 from shards.inventory.column import Gone
 from shards.inventory.interfering import cancel_consumer, discard, pause, set_prefetch, unbind
 from shards.inventory.listing import Steps, describe, rank
-from shards.inventory.totals import count_all
+from shards.inventory.totals import count_all, count_connections
 from shards.inventory.unacknowledged import list_unacknowledged
 from shards.model.turn import Turn
 
@@ -119,6 +120,10 @@ def _count(shard: "Shard", request: CountAll) -> Steps:
     return count_all(shard.vhosts, request)
 
 
+def _count_connections(shard: "Shard", request: CountConnections) -> Steps:
+    return count_connections(shard.vhosts, request)
+
+
 def _close(shard: "Shard", request: CloseConnection) -> Iterator[Item]:
     vhost = shard.vhosts.find(request.vhost)
     if vhost is None:
@@ -167,6 +172,7 @@ _ANSWERS: Final[dict[type[Asked], Callable[["Shard", Any], Steps]]] = {
     Rank: _rank,
     Describe: _describe,
     CountAll: _count,
+    CountConnections: _count_connections,
     CloseConnection: _close,
     CancelConsumer: _cancel,
     SetPrefetch: _set_prefetch,

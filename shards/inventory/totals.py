@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ipc.messages.inventory import CountAll, Described, Item
+from ipc.messages.inventory import CountAll, CountConnections, Counted, Described, Item
 from shards.inventory.clients import connections
 from shards.inventory.column import within
 from shards.model.statistics import VHOST_COUNTERS
@@ -37,6 +37,18 @@ def count_all(vhosts: VHosts, request: CountAll) -> Iterator[Item | None]:
         if request.with_history:
             totals["history"] = _history(vhosts)
         yield Described("", (), totals)
+
+
+def count_connections(vhosts: VHosts, request: CountConnections) -> Iterator[Item | None]:
+    """Without those that the broker has in the user's name: they have proved no password by any mechanism."""
+    total = found = 0
+    for vhost in within(vhosts, None, None):
+        for connection in connections(vhost):
+            total += 1
+            found += connection.client.user == request.user and bool(connection.client.mechanism)
+            if total % _LOOK == 0:
+                yield None
+    yield Counted(total, found)
 
 
 def _counted(vhost: VHost) -> tuple[Mapping[str, int], Mapping[str, float]]:

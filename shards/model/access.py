@@ -52,6 +52,11 @@ class Access(Compactable):
         except re.error:  # it was an expression before this name stood in it
             return re.compile(_NOTHING)
 
+    @property
+    def channels_max(self) -> int | None:
+        """How many channels the user may have open in the vhost; None: any number."""
+        return self._permissions.channels_max
+
     def change(self, permissions: Permissions) -> None:
         self._permissions = permissions
         self._answers = {}

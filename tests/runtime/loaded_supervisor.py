@@ -16,6 +16,7 @@ from runtime.owner import Owner
 from runtime.roster import ShardLink
 from runtime.router.handshake import Handshake
 from runtime.router.lobby import Guest, Lobby
+from runtime.router.turnstile import Turnstile
 from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.supervisor import Supervisor
 
@@ -55,7 +56,8 @@ def load(supervisor: Supervisor, directory: Directory, nursery: trio.Nursery) ->
         supervisor._reclaim.heard(report(number))
         supervisor._reclaim._awaited.add(number)
     logins = Logins(directory)
-    lobby = Lobby(Handshake(supervisor._roster, directory, logins, Settings), Settings, nursery)
+    turnstile = Turnstile(directory, supervisor._count_connections)
+    lobby = Lobby(Handshake(supervisor._roster, directory, logins, Settings, turnstile), Settings, nursery)
     for number in range(20):
         logins._recent.remember("hash", f"password {number}", 0.0)
         lobby._guests[number] = cast("Guest", object())

@@ -401,9 +401,26 @@ class Connection(Compactable):
             raise NotAllowed(
                 f"number of channels opened ({count}) has reached the negotiated channel_max ({self.channel_max})"
             )
+        self._require_room_for_channel()
         self.channels[number] = Channel(number, self)
         count_up(self.vhost, CHANNEL_CREATED, 1)
         self.write(methods.frame(number, commands.Channel.OpenOk()))
+
+    def _require_room_for_channel(self) -> None:
+        """Raises NotAllowed (530) with RabbitMQ's words; the broker's own connections in a user's name are free."""
+        limit = self.access.channels_max
+        if limit is None or not self.client.mechanism:
+            return
+        count = sum(
+            len(other.channels)
+            for other in self.vhost.connections
+            if isinstance(other, Connection) and other.access is self.access and other.client.mechanism
+        )
+        if count >= limit:
+            raise NotAllowed(
+                f"number of channels opened for user '{self.access.user}' has reached the maximum allowed user limit "
+                f"of ({limit})"
+            )
 
     def _close_channel(self, number: int, method: commands.Channel.Close, now: int) -> None:
         channel = self.channels.pop(number, None)
