@@ -27,7 +27,7 @@ class AskShards(Upward, frozen=True):
 class Enter(Upward, frozen=True):
     """Be a client, let in without a password; answered by `Entered` or `Barred`."""
 
-    user: str  # empty: the operator at the machine, who may do everything
+    user: str  # or `THE_BROKER`, for the broker itself and the operator at the machine, who may do everything
     vhost: str
     name: str  # as lists of connections show it
 

@@ -72,6 +72,27 @@ class Caller(Struct, frozen=True):
         if not self.has(MONITORING) and self.permissions(name) is None:
             raise NotAuthorized("User not authorised to access virtual host")
 
+    def require_known(self, name: str) -> None:
+        """Raises ApiError (404) where there is no such virtual host."""
+        if self.directory.find_vhost(name) is None:
+            raise ApiError(404, "Not Found")
+
+    def may_know_policies(self, vhost: str) -> bool:
+        """Of every virtual host an administrator, of one who may enter it anybody."""
+        return self.has(ADMINISTRATOR) or self.permissions(vhost) is not None
+
+    def require_policies_seen(self, vhost: str) -> None:
+        """Raises ApiError: 404 where there is no such virtual host, 401 where its policies are not to be known."""
+        self.require_known(vhost)
+        if not self.may_know_policies(vhost):
+            raise NotAuthorized("User not authorised to access virtual host")
+
+    def require_policies(self, vhost: str) -> None:
+        """The same for policies and parameters one by one, and for setting them: that takes a policymaker."""
+        self.require_known(vhost)
+        if not (self.has(POLICYMAKER) and self.may_know_policies(vhost)):
+            raise NotAuthorized("User not authorised to access object")
+
 
 class Gate:
     """Checks credentials; who guesses wrong too often from one address has to wait."""

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import trio
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.middleware.base import DefineMiddleware
@@ -44,7 +45,7 @@ def api(broker: Broker, gate: Gate | OpenGate) -> ASGIApp:
     )
     app = Litestar(
         [routes, guarded],
-        state=State({"broker": broker, "gate": gate}),
+        state=State({"broker": broker, "gate": gate, "importing": trio.Lock()}),
         exception_handlers=HANDLERS,
         request_max_body_size=broker.settings.management.body_bytes_max,
         openapi_config=OpenAPIConfig(title="EbbMQ management", version=VERSION, path=_DOCS),

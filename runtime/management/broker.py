@@ -2,7 +2,7 @@
 
 import heapq
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import islice
 from operator import attrgetter
 from typing import Final, TypeVar
@@ -39,6 +39,7 @@ ManagementLink = Link[ManagementCommand]
 
 Reply = TypeVar("Reply")
 
+_ALL: Final = 2**31  # more than any shard holds
 _ORDER: Final = attrgetter("order")
 _ON_NODE: Final = frozenset({"queue", "connection", "channel"})
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -166,6 +167,20 @@ class Broker:
         merged = heapq.merge(*lists, key=_ORDER, reverse=rank.is_descending)
         shown = list(islice(merged, start, start + count))
         return Listed(total, found, await self._documents(rank.kind, shown, in_detail=in_detail))
+
+    async def identities(self, kind: Kind, vhost: str) -> list[Identity]:
+        """What names each thing of a kind in a vhost, however many there are, in order. Raises Unavailable."""
+        ranked = await self._items(Rank(kind, vhost, count=_ALL), vhost)
+        return [item.identity for item in _all(ranked.values()) if isinstance(item, Place)]
+
+    async def described(self, kind: Kind, vhost: str, identities: Sequence[Identity]) -> AsyncIterator[Document]:
+        """The documents of those that are still there, bit by bit. Raises Unavailable."""
+        for begin in range(0, len(identities), DESCRIBED_AT_ONCE_MAX):
+            wanted = tuple((vhost, identity) for identity in identities[begin : begin + DESCRIBED_AT_ONCE_MAX])
+            answered = await self._items(Describe(kind, wanted), vhost)
+            for item in _all(answered.values()):
+                if isinstance(item, Described):
+                    yield item.document
 
     async def _documents(self, kind: Kind, places: Sequence[Place], *, in_detail: bool) -> list[Document]:
         """Those that are still there, in their order."""

@@ -1,6 +1,8 @@
 """What goes wrong, as RabbitMQ's API says it: a status and `{"error": …, "reason": …}`."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
@@ -8,6 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from ipc.errors import ReplyCode
+from runtime.auth.directory import DirectoryRefusal
 from runtime.management.broker import Refused, Unavailable
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("management")
@@ -40,6 +43,8 @@ class ApiError(Exception):
         self.status = status
         self.reason = reason
         self.error = error or _ERRORS[status]
+        self.details: dict[str, Any] = {}
+        """What else the answer says."""
 
 
 class BadRequest(ApiError):
@@ -59,16 +64,25 @@ class NotFound(ApiError):
         super().__init__(404, reason)
 
 
-Answer = Response[dict[str, str]]
+@contextmanager
+def validated() -> Iterator[None]:
+    """What the directory refuses in here is told as RabbitMQ tells of what it validates."""
+    try:
+        yield
+    except DirectoryRefusal as refusal:
+        raise BadRequest(f"Validation failed\n\n{refusal}\n") from refusal
 
 
-def _answer(status: int, error: str, reason: str) -> Answer:
+Answer = Response[dict[str, Any]]
+
+
+def _answer(status: int, error: str, reason: str, **details: Any) -> Answer:
     headers = {"WWW-Authenticate": 'Basic realm="EbbMQ Management"'} if status == 401 else {}
-    return Response({"error": error, "reason": reason}, status_code=status, headers=headers)
+    return Response({"error": error, "reason": reason, **details}, status_code=status, headers=headers)
 
 
 def _api_error(_request: Request[Any, Any, Any], fault: ApiError) -> Answer:
-    return _answer(fault.status, fault.error, fault.reason)
+    return _answer(fault.status, fault.error, fault.reason, **fault.details)
 
 
 def _refused(_request: Request[Any, Any, Any], refused: Refused) -> Answer:
@@ -81,6 +95,10 @@ def _refused(_request: Request[Any, Any, Any], refused: Refused) -> Answer:
     if refused.code == ReplyCode.INTERNAL_ERROR:
         return _answer(503, _ERRORS[503], text)
     return _answer(400, _ERRORS[400], text)
+
+
+def _not_changed(_request: Request[Any, Any, Any], refusal: DirectoryRefusal) -> Answer:
+    return _answer(400, _ERRORS[400], str(refusal))
 
 
 def _unavailable(_request: Request[Any, Any, Any], fault: Unavailable) -> Answer:
@@ -105,6 +123,7 @@ def _defect(request: Request[Any, Any, Any], fault: Exception) -> Answer:
 HANDLERS: Final[dict[int | type[Exception], Any]] = {
     ApiError: _api_error,
     Refused: _refused,
+    DirectoryRefusal: _not_changed,
     Unavailable: _unavailable,
     ValidationException: _invalid,
     HTTPException: _http,

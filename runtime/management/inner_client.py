@@ -6,7 +6,7 @@ in without a password, on behalf of the user who asks; it lives as long as one r
 
 import struct
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -48,6 +48,25 @@ class Message(Struct, frozen=True):
     content: Content
 
 
+class Wish(Struct, frozen=True):
+    """A method whose answer tells no more than that it was done: `nowait` asks for none, where there is such a flag."""
+
+    kind: type[methods.Method]
+    answer: type[methods.Method]
+    fields: dict[str, Any]
+    unanswered: bytes  # its frame with that flag
+
+    @classmethod
+    def of(cls, kind: type[methods.Method], answer: type[methods.Method], **fields: Any) -> "Wish":
+        """Raises Refused for what no frame can hold."""
+        flag = {"nowait": True} if cls.can_be_unanswered(kind) else {}
+        return cls(kind, answer, fields, _encoded(kind, **fields, **flag))
+
+    @staticmethod
+    def can_be_unanswered(kind: type[methods.Method]) -> bool:
+        return "nowait" in kind.attributes()
+
+
 class InnerClient:
     """One channel of one connection; not to be used by two tasks at a time."""
 
@@ -63,6 +82,20 @@ class InnerClient:
         if not isinstance(method, answer):
             raise Unavailable(f"the broker answered {method.name}")
         return method
+
+    async def ask_all(self, wishes: Sequence[Wish]) -> None:
+        """Say them in this order, and return when all are done and on disk, which takes as long as one of them.
+
+        Not more at once than a connection can take in before it answers. Raises Refused when one of them is refused;
+        then those before it are done, and those behind it are not.
+        """
+        *most, last = wishes
+        answers = [wish.answer for wish in most if not wish.can_be_unanswered(wish.kind)] + [last.answer]
+        await self._send(b"".join(wish.unanswered for wish in most) + _encoded(last.kind, **last.fields))
+        for answer in answers:
+            method, _content = await self.hear()
+            if not isinstance(method, answer):
+                raise Unavailable(f"the broker answered {method.name}")
 
     async def say(self, kind: type[methods.Method], **fields: Any) -> None:
         """Raises Refused for what no frame can hold."""
@@ -174,11 +207,13 @@ class InnerClient:
 
 
 @asynccontextmanager
-async def inner_client(broker: Broker, user: str, vhost: str) -> AsyncIterator[InnerClient]:
+async def inner_client(
+    broker: Broker, user: str, vhost: str, *, seconds_max: float = INNER_CLIENT_SECONDS_MAX
+) -> AsyncIterator[InnerClient]:
     """A client of this user in this vhost; at the end, what it said has taken effect. Raises Refused, Unavailable."""
     try:
-        with trio.fail_after(INNER_CLIENT_SECONDS_MAX):
-            end, frame_max = await broker.enter(user, vhost, f"{NAME} ({user})")
+        with trio.fail_after(seconds_max):
+            end, frame_max = await broker.enter(user, vhost, f"{NAME} ({user})" if user else NAME)
             async with trio.SocketStream(trio.socket.from_stdlib_socket(end)) as stream:
                 client = InnerClient(stream, frame_max)
                 await client.hear()  # connection.open-ok
@@ -186,7 +221,7 @@ async def inner_client(broker: Broker, user: str, vhost: str) -> AsyncIterator[I
                 yield client
                 await client.close()
     except trio.TooSlowError as fault:
-        raise Unavailable(f"no answer within {INNER_CLIENT_SECONDS_MAX:g} seconds") from fault
+        raise Unavailable(f"no answer within {seconds_max:g} seconds") from fault
 
 
 def _encoded(kind: type[methods.Method], **fields: Any) -> bytes:

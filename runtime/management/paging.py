@@ -1,6 +1,7 @@
 """Which part of a list is asked for: RabbitMQ's `page`, `page_size`, `name`, `use_regex`, `sort`, `columns`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -90,7 +91,8 @@ async def listed(
 
 def paged(documents: Sequence[Document], paging: Paging) -> Any:
     """The same of what is at hand as a whole."""
-    meant = [document for document in documents if paging.name.casefold() in str(document.get("name", "")).casefold()]
+    is_meant = _filter(paging)
+    meant = [document for document in documents if is_meant(str(document.get("name", "")))]
     if paging.sort:
         meant.sort(key=lambda document: _sort_key(document, paging.sort), reverse=paging.is_descending)
     elif paging.is_descending:
@@ -100,6 +102,18 @@ def paged(documents: Sequence[Document], paging: Paging) -> Any:
     start = (paging.page - 1) * paging.page_size
     shown = meant[start : start + paging.page_size]
     return page_of(shown, paging, total=len(documents), found=len(meant))
+
+
+def _filter(paging: Paging) -> Callable[[str], bool]:
+    """By name, as shards do it. Raises BadRequest for an expression that is none."""
+    if not paging.use_regex:
+        part = paging.name.casefold()
+        return lambda name: part in name.casefold()
+    try:
+        search = re.compile(paging.name).search
+    except (re.error, OverflowError, RecursionError) as fault:
+        raise BadRequest(f"no regular expression: {fault}") from fault
+    return lambda name: search(name) is not None
 
 
 def page_of(documents: Sequence[Document], paging: Paging, *, total: int, found: int) -> Document:

@@ -21,7 +21,7 @@ from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode, Refusal, ReplyCode, StartRefused
 from ipc.limits import INNER_CLIENT_CHANNELS_MAX, VHOST_PATIENCE_SECONDS
 from ipc.link import Link, LinkClosed, link_pair
-from ipc.messages.commands import AdoptClient, AskInventory, NegotiatedClient
+from ipc.messages.commands import THE_BROKER, AdoptClient, AskInventory, NegotiatedClient
 from ipc.messages.control import Reply
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.management import (
@@ -256,10 +256,10 @@ class Management:
         with ours, theirs:
             try:
                 shard = await office.roster.owner_of(asked.vhost, VHOST_PATIENCE_SECONDS)
-                # Without a name it is the operator at the machine, whom the socket's file has let in.
-                permissions = (
-                    permissions_to_enter(office.directory, asked.user, asked.vhost) if asked.user else EVERYTHING
-                )
+                if asked.user == THE_BROKER:
+                    permissions = EVERYTHING
+                else:
+                    permissions = permissions_to_enter(office.directory, asked.user, asked.vhost)
                 frame_max = office.settings().amqp.frame_max
                 client = NegotiatedClient(
                     name=asked.name,

@@ -296,6 +296,7 @@ class VHost(Compactable):
         owner: Owner | None,
         is_exclusive: bool,
         arguments: Arguments,
+        may_be_reserved: bool = False,
     ) -> tuple[Queue, bool]:
         """The queue, and whether it was made now. An empty name lets the broker choose one.
 
@@ -315,7 +316,7 @@ class VHost(Compactable):
             existing.used(self._turn.now)
             count_up(self, QUEUE_DECLARED, 1)
             return existing, False
-        if name.startswith("amq."):
+        if name.startswith("amq.") and not may_be_reserved:
             raise AccessRefused(f"queue name '{name}' contains reserved prefix 'amq.*'")
         name = name or self.fresh_name(GENERATED)
         self._check_queue_limit(name)

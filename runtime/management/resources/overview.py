@@ -11,6 +11,7 @@ from ipc.version import VERSION
 from runtime.management.access import ApiRequest
 from runtime.management.broker import Broker
 from runtime.management.figures import Figures
+from runtime.management.parameters import cluster_name_of
 
 COMPATIBLE_VERSION: Final = "3.13.0"
 """RabbitMQ's, whose clients decide by it what they may ask for."""
@@ -42,7 +43,7 @@ async def overview(request: ApiRequest, state: State) -> dict[str, Any]:
         "product_name": "EbbMQ",
         "product_version": VERSION,
         "node": broker.node,
-        "cluster_name": broker.settings.management.cluster_name or broker.node,
+        "cluster_name": cluster_name_of(state.gate.directory, broker),
         "uptime": uptime_ms(broker),
         "rates_mode": "basic",
         "exchange_types": [

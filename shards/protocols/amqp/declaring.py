@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pamqp import commands
 
 from ipc.errors import AccessRefused, ConnectionRefusal, NotFound, ReplyCode
+from ipc.messages.commands import THE_BROKER
 from shards.model.exchanges.arguments import read_alternate
 from shards.model.exchanges.registry import EXCHANGE_TYPES
 from shards.model.queues.queue import GENERATED
@@ -110,6 +111,7 @@ def _declared_queue(channel: "Channel", method: commands.Queue.Declare) -> "Queu
         owner=connection,
         is_exclusive=method.exclusive,
         arguments=method.arguments or {},
+        may_be_reserved=connection.client.user == THE_BROKER,
     )
     if is_new and queue.owner is connection:
         connection.exclusive_queues[queue.name] = None
