@@ -5,11 +5,12 @@ Descriptors and maps belong to it, bounded for the whole shard: a store holds ne
 Every call belongs to the thread of the event loop, except `SyncBatch.run` and what `release` returns.
 """
 
+import ctypes
 import errno
 import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -21,6 +22,9 @@ from shards.store.copying import Copying, DiskCopying
 IOV_PARTS_MAX: Final = 1024  # IOV_MAX of Linux
 MAPS_OPEN_MAX: Final = 512  # of one shard, each one more descriptor until Python 3.13
 NONCE_BYTES: Final = 4
+SYNCED_ONE_BY_ONE_MAX: Final = 64
+"""Files and directories that are synced each by itself, at 3.4 ms each; ten thousand together take 0.4 s (measured)."""
+_SYNCFS_TELLS_SINCE: Final = (5, 8)  # of Linux: before that syncfs did not say whether it worked
 
 _WRITABLE: Final = os.O_RDWR | os.O_CLOEXEC
 _READABLE: Final = os.O_RDONLY | os.O_CLOEXEC
@@ -137,23 +141,47 @@ class DiskSyncBatch:
         return bool(self._files or self._directories)
 
     def run(self) -> None:
-        for path, descriptor in self._files:
-            _sync(path, descriptor)
+        for _path, descriptor in self._files:
+            if descriptor is not None:
+                os.fdatasync(descriptor.number)
+        closed = [path for path, descriptor in self._files if descriptor is None]
+        if len(closed) + len(self._directories) > SYNCED_ONE_BY_ONE_MAX and _syncfs_tells():
+            _sync_together([*map(os.path.dirname, closed), *self._directories])
+            return
+        for path in closed:
+            _sync(path, _WRITABLE, os.fdatasync)
         for directory in self._directories:
-            try:
-                opened = Descriptor(directory, _READABLE | os.O_DIRECTORY)
-            except FileNotFoundError:
-                continue  # removed meanwhile, with the queue it belonged to
-            os.fsync(opened.number)
+            _sync(directory, _READABLE | os.O_DIRECTORY, os.fsync)
 
 
-def _sync(path: str, descriptor: Descriptor | None) -> None:
-    if descriptor is None:
+def _sync(path: str, flags: int, sync: Callable[[int], None]) -> None:
+    try:
+        descriptor = Descriptor(path, flags)
+    except FileNotFoundError:
+        return  # gone meanwhile: every message in it is settled, or its queue was deleted
+    sync(descriptor.number)
+
+
+def _syncfs_tells() -> bool:
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor.partition("-")[0])) >= _SYNCFS_TELLS_SINCE
+
+
+def _sync_together(directories: Iterable[str]) -> None:
+    """Sync the file systems these are on, each with one call."""
+    syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    done = set()
+    for directory in dict.fromkeys(directories):
         try:
-            descriptor = Descriptor(path, _WRITABLE)
+            device = os.stat(directory).st_dev
+            if device in done:
+                continue
+            descriptor = Descriptor(directory, _READABLE | os.O_DIRECTORY)
         except FileNotFoundError:
-            return  # unlinked meanwhile: every message in it is settled
-    os.fdatasync(descriptor.number)
+            continue
+        if syncfs(descriptor.number):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), directory)
+        done.add(device)
 
 
 def _drop_pages(path: str) -> None:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from shards.store.copying import Piece
-from shards.store.files import DiskFiles, Files
+from shards.store.files import SYNCED_ONE_BY_ONE_MAX, DiskFiles, Files
 from tests.simulation.simulated_files import SimulatedFiles
 
 
@@ -449,3 +449,14 @@ def test_what_was_gathered_again_counts_and_nothing_else_is_kept(files: Files, d
 
     assert files.list(f"{copied.target}/1") == ["b", "c"]
     assert (copied.content("b"), copied.content("c")) == (b"b", b"c")
+
+
+def test_a_batch_of_many_files_covers_them_whatever_has_gone_meanwhile(files: Files, directory: str) -> None:
+    paths = [f"{directory}/{number}" for number in range(3 * SYNCED_ONE_BY_ONE_MAX)]
+    for path in paths[1:]:
+        files.write(path, 0, [b"x"], sync=False)
+    batch = files.sync_batch(*paths)
+    files.unlink(paths[-1])
+
+    assert batch
+    batch.run()
