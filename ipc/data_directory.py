@@ -2,7 +2,7 @@
 
 ```
 DATA/
-  format                       "ebbmq data format 1\\n": written once, checked by every start
+  format                       "ebbmq data format 2\\n": checked by every start, which brings 1 up to date
   lock                         held with flock by the supervisor; its content is the supervisor's pid
   control.sock                 asks a running broker: `ebbmq status`, `ebbmq memory`
   http.sock                    the management API for the broker's own user: `ebbmqctl`
@@ -10,6 +10,8 @@ DATA/
   vhosts/NUMBER/               one vhost, whichever shard owns it
     name                       the vhost's name, for people
     definitions.sqlite         durable exchanges, queues and bindings
+    segments                   the register: what is known of segments that no longer change
+    journal/                   what turns did to durable queues and is not in its place yet
     queues/NUMBER/             a durable queue's segments and ack logs
     delayed/NUMBER/            the same for messages that wait at a durable exchange; NAME if every vhost has it
     transient/NUMBER/          the same for queues and exchanges that vanish; emptied whenever the vhost opens
@@ -21,8 +23,10 @@ DATA/
 from pathlib import Path
 from typing import Final
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 FORMAT_LINE: Final = f"ebbmq data format {FORMAT_VERSION}\n"
+FORMAT_LINES_READ: Final = ("ebbmq data format 1\n",)
+"""Older ones, which a start makes the current one. Who knows only 1 would leave the registers of vhosts as they are."""
 
 
 class DataDirectory:
@@ -81,6 +85,11 @@ class VHostDirectory:
     def journal(self) -> Path:
         """What durable queues did and have not written to their place."""
         return self.root / "journal"
+
+    @property
+    def segments(self) -> Path:
+        """What is known of segments that no longer change."""
+        return self.root / "segments"
 
     @property
     def transient(self) -> Path:

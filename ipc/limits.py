@@ -115,6 +115,7 @@ JOURNAL_FILES_MAX: Final = 8  # full and waiting for their checkpoint; with as m
 JOURNAL_SPARE_FILES_MAX: Final = 2  # kept to be overwritten
 WRITE_BACK_MS: Final = 500  # what stands in the journal only is written to its place after this
 WRITTEN_BACK_PER_TURN_MAX: Final = 64  # queues, before clients have their turn
+REGISTER_BYTES_MIN: Final = 1024 * KIB  # the register of segments is written anew beyond this, or twice its last length
 SEGMENT_OFFSET_MAX: Final = 2**32 - 64 * KIB  # offsets are 32 bits wide; only a message of that size gets near
 DAMAGES_REMEMBERED_MAX: Final = 100  # sentences about damage kept for the log of one start
 DEFINITIONS_CACHE_KIB: Final = 256  # of pages a vhost's definitions file keeps in memory

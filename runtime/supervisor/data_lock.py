@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from ipc.data_directory import FORMAT_LINE, FORMAT_VERSION, DataDirectory
+from ipc.data_directory import FORMAT_LINE, FORMAT_LINES_READ, FORMAT_VERSION, DataDirectory
 from ipc.errors import ExitCode, StartRefused
 from ipc.limits import KIB
 
@@ -140,11 +140,11 @@ def _check_format(paths: DataDirectory) -> None:
         if foreign:
             raise _unusable(paths, f"it is no data directory of EbbMQ, but holds {foreign[0]!r}") from None
         return
-    if line == FORMAT_LINE:
+    if line == FORMAT_LINE or line in FORMAT_LINES_READ:
         return
     version = line.removeprefix(FORMAT_PREFIX).strip()
     if line == f"{FORMAT_PREFIX}{version}\n" and version.isdecimal():
-        known = f"has format {version}, and this version of EbbMQ knows format {FORMAT_VERSION} only"
+        known = f"has format {version}, and this version of EbbMQ knows formats up to {FORMAT_VERSION} only"
         raise StartRefused(ExitCode.FORMAT_UNKNOWN, f"data directory {paths.root} {known}")
     raise StartRefused(ExitCode.FORMAT_UNKNOWN, f"{paths.format} is not a format line of EbbMQ: {line[:40]!r}")
 
@@ -156,8 +156,8 @@ def _refuse_content(paths: DataDirectory) -> None:
 
 
 def _write_format(paths: DataDirectory) -> None:
-    """Sign an empty directory; a rename, so that a format file is either whole or not there."""
-    if paths.format.exists():
+    """Sign a directory that is empty or of an older format; a rename, so that the file is whole, whatever happens."""
+    if paths.format.exists() and paths.format.read_text(encoding="ascii") == FORMAT_LINE:
         return
     new = paths.format.with_name(paths.format.name + NEW_SUFFIX)
     with new.open("w", encoding="ascii") as file:

@@ -320,8 +320,8 @@ class Pump(Compactable):
         except OSError as refused:
             self._on_storage_error(refused)
         while self._turn.notices:
-            event, fields = self._turn.notices.pop(0)
-            self._log.info(event, **fields)
+            event, fields, is_error = self._turn.notices.pop(0)
+            (self._log.error if is_error else self._log.info)(event, **fields)
         while self._turn.unreadable:
             queue, fault = self._turn.unreadable.pop()
             self._log.error("queue cannot be read", queue=queue.name, reason=str(fault))

@@ -26,6 +26,7 @@ class Notice(NamedTuple):
 
     event: str
     fields: dict[str, str | int]
+    is_error: bool = False
 
 
 class Shortage(Enum):

@@ -60,6 +60,7 @@ from shards.store.message_store import MessageStore
 from shards.store.priority_store import PriorityStore, QueueStore
 from shards.store.record import Record
 from shards.store.recovery import RecoveryReport
+from shards.store.register import NOTHING_KNOWN, Known, Register, SegmentFacts
 
 
 class VHost(Compactable):
@@ -96,7 +97,8 @@ class VHost(Compactable):
         self._files = files
         self._settings = settings
         self._turn = turn
-        self._journal = Journal(files, str(self.paths.journal)) if self.awaits_disk else None
+        self.register = Register(files, str(self.paths.segments), self._registered)
+        self._journal = Journal(files, str(self.paths.journal), self.register) if self.awaits_disk else None
         self._fresh_name = fresh_name
         self._number_next = 1
         self._queues: dict[str, Queue] = {}
@@ -569,8 +571,12 @@ class VHost(Compactable):
         bindings: Iterable[BindingDefinition],
         report: RecoveryReport,
         now: int,
+        known: Callable[[int], Known] = lambda number: NOTHING_KNOWN,
     ) -> None:
-        """Bring back what the definitions and the store hold; called once, before the first client."""
+        """Bring back what the definitions and the store hold; called once, before the first client.
+
+        `known`: what the register says of the store with this number.
+        """
         for definition in exchanges:
             exchange = EXCHANGE_TYPES[definition.type](
                 definition.name,
@@ -596,7 +602,7 @@ class VHost(Compactable):
                 keeper=self,
                 is_paused=stored.paused,
             )
-            queue.store = self._recover_store(queue, report)
+            queue.store = self._recover_store(queue, report, known(stored.number))
             queue.used(now)
             self._turn.wake(queue)
             self._queues[stored.name] = queue
@@ -684,7 +690,22 @@ class VHost(Compactable):
         elif self._journal is not None:
             self._journal.begin_checkpoint().run()
             self._turn.close_journal(self._journal)
+        if not unwritten:
+            self._close_register()
         return unwritten
+
+    def _close_register(self) -> None:
+        """Of queues only: what waits at exchanges is read by every start."""
+        stores = [queue.store for queue in self.queues() if queue.store is not None and self._is_stored(queue)]
+        try:
+            self.register.close(facts for store in stores for facts in store.facts())
+        except OSError:
+            pass  # the next start looks for itself
+
+    def _registered(self) -> Iterator[SegmentFacts]:
+        for queue in self.queues():
+            if queue.store is not None and self._is_stored(queue):
+                yield from queue.store.registered()
 
     def _keep_journal(self, journal: Journal) -> None:
         """Something stands only there: with it must stand what has become of all the rest."""
@@ -718,7 +739,7 @@ class VHost(Compactable):
             moment=self._turn,
         )
 
-    def _recover_store(self, queue: Queue, report: RecoveryReport) -> QueueStore | None:
+    def _recover_store(self, queue: Queue, report: RecoveryReport, known: Known) -> QueueStore | None:
         directory = self._directory(queue)
         priority_max = queue.terms.priority_max
         if priority_max is None:
@@ -730,6 +751,7 @@ class VHost(Compactable):
                 journal=self._journal,
                 store=queue.number,
                 moment=self._turn,
+                known=known,
             )
         return PriorityStore.recover(
             self._files,
@@ -740,6 +762,7 @@ class VHost(Compactable):
             journal=self._journal,
             store=queue.number,
             moment=self._turn,
+            known=known,
         )
 
     def _directory(self, queue: Queue) -> str:

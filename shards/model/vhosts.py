@@ -1,6 +1,7 @@
 """The virtual hosts this shard owns, the rights of their users, and the way in for clients."""
 
 from collections.abc import Callable, Iterable, Sequence, Set
+from functools import partial
 from pathlib import Path
 
 from ipc.data_directory import VHostDirectory
@@ -14,13 +15,14 @@ from shards.model.cut import Cut
 from shards.model.exchanges.registry import PREDECLARED
 from shards.model.queues.queue import Queue
 from shards.model.statistics import Sampling
-from shards.model.turn import FreshName, Turn
+from shards.model.turn import FreshName, Notice, Turn
 from shards.model.vhost import VHost
 from shards.model.waiting_room import WaitingRoom
 from shards.store import unsynced
 from shards.store.definitions import Change, Definitions
 from shards.store.files import Files
 from shards.store.recovery import RecoveryReport
+from shards.store.register import Known
 from shards.store.replay import replay
 from shards.store.unsynced import UnsyncedFiles
 
@@ -71,6 +73,9 @@ class VHosts(Compactable):
         vhost = self._made(name, Path(directory), rules)
         try:
             stored = definitions.load()
+            entries = vhost.register.load()
+            is_complete = vhost.register.is_complete and not self._files.list(str(paths.journal))
+            vhost.register.begin()
             numbers = {queue.number for queue in stored.queues}
             self._remove_orphans(paths.queues, set(map(str, numbers)))
             self._remove_orphans(
@@ -86,7 +91,14 @@ class VHosts(Compactable):
                 unsynced.catch_up(self._files, paths)
             else:
                 unsynced.mark(self._files, paths)
-            vhost.restore(stored.exchanges, stored.queues, stored.bindings, report, self._turn.now)
+            vhost.restore(
+                stored.exchanges,
+                stored.queues,
+                stored.bindings,
+                report,
+                self._turn.now,
+                lambda number: Known(entries.pop(number, {}), is_complete),
+            )
             # Numbers of deleted queues, and of segments in queues that are empty, are used again: what had them before
             # must not come back. A file that is not there leads to the directories it would be in.
             self._files.sync_batch(*(str(place / "nothing") for place in (paths.queues, paths.delayed))).run()
@@ -95,6 +107,7 @@ class VHosts(Compactable):
             raise
         self._vhosts[name] = vhost
         self._definitions[name] = definitions
+        report.tell = partial(self._tell_damage, name)
         return vhost, report
 
     def _made(self, name: str, directory: Path, rules: Rules) -> VHost:
@@ -103,6 +116,9 @@ class VHosts(Compactable):
         return VHost(
             name, directory, files, self._settings, self._turn, self._fresh_name, rules, sampling=self.sampling
         )
+
+    def _tell_damage(self, vhost: str, what: str) -> None:
+        self._turn.notices.append(Notice("damaged file", {"vhost": vhost, "what": what}, is_error=True))
 
     def _refuse_if_bereft(self, paths: VHostDirectory) -> None:
         """Queues are made after the file that names them, so if it is gone they are not orphans: it was lost."""

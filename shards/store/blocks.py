@@ -4,7 +4,7 @@ All integers are little-endian. A file begins with a header:
 
 ```
 offset  size  file header
-     0     8  magic          "EBBMQSEG", "EBBMQACK" or "EBBMQJNL"
+     0     8  magic          "EBBMQSEG", "EBBMQACK", "EBBMQJNL" or "EBBMQREG"
      8     2  format_version 2; 1 is read as well, which lacks the kinds 4 to 8
     10     2  reserved       0
     12     4  number         of the segment, the same in its ack log; or of the journal's file
@@ -17,11 +17,12 @@ and goes on with blocks, each at an offset divisible by 8, so that a walk which 
 ```
 offset  size  block header
      0     3  magic          "EBK"
-     3     1  kind           1 records, 2 settled offsets, 3 settled ranges, 4 returns, 5 placed records, 6 entries
+     3     1  kind           1 records, 2 settled offsets, 3 settled ranges, 4 returns, 5 placed records, 6 entries,
+                             7 segments, 8 closed
      4     4  salt           of the file
      8     4  offset         of this header in its file
     12     4  payload_bytes
-    16     4  count          records, offsets, ranges, returns or entries in the payload
+    16     4  count          records, offsets, ranges, returns, entries or segments in the payload
     20     4  checksum       CRC-32 of bytes 0..20 and of the payload
     24        payload
 ```
@@ -51,6 +52,7 @@ FORMAT_VERSIONS_READ: Final = (1, 2)
 SEGMENT_MAGIC: Final = b"EBBMQSEG"
 ACK_LOG_MAGIC: Final = b"EBBMQACK"
 JOURNAL_MAGIC: Final = b"EBBMQJNL"
+REGISTER_MAGIC: Final = b"EBBMQREG"
 BLOCK_MAGIC: Final = b"EBK"
 ALIGNMENT: Final = 8
 
@@ -75,6 +77,8 @@ class Kind(IntEnum):
     RETURNS = 4  # u32 offset, u32 count: how often the record there has come back
     PLACED_RECORDS = 5  # a place, then records
     ENTRIES = 6  # of a journal
+    SEGMENTS = 7  # entries of a register
+    CLOSED = 8  # nothing: the register that ends with it is complete
 
 
 class EntryKind(IntEnum):

@@ -6,6 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from ipc.wire.raw cimport add_number, get16le, get32le
 
 cdef uint64_t _OFFSET
+cdef Py_ssize_t _FLAGS_AT
 cdef Py_ssize_t _RECORD_HEAD
 
 
@@ -27,6 +28,9 @@ cpdef Py_ssize_t count_matching(
 
 @cython.locals(total=Py_ssize_t, record_bytes=Py_ssize_t, rest=Py_ssize_t)
 cpdef Py_ssize_t body_bytes(const unsigned char[::1] buffer, Py_ssize_t at, Py_ssize_t end) except -1
+
+@cython.locals(total=Py_ssize_t, flags=Py_ssize_t, record_bytes=Py_ssize_t, rest=Py_ssize_t)
+cpdef tuple tally(const unsigned char[::1] buffer, Py_ssize_t at, Py_ssize_t end)
 
 @cython.locals(
     at=Py_ssize_t, count=Py_ssize_t, next_offset=Py_ssize_t, next_range=Py_ssize_t, end=Py_ssize_t, offset=Py_ssize_t,

@@ -13,6 +13,7 @@ from ipc.wire.raw import Buffer
 if not cython.compiled:
     from ipc.wire.raw import add_number, get16le, get32le
 
+_FLAGS_AT: Final = 10
 _RECORD_HEAD: Final = 20  # of `shards/store/record.py`, compiled a C number
 _OFFSET: Final = 0xFFFFFFFF  # of a position: what is not the segment's number
 
@@ -60,6 +61,20 @@ def body_bytes(buffer: Buffer, at: int, end: int) -> int:
         total += record_bytes - rest
         at += record_bytes
     return total
+
+
+def tally(buffer: Buffer, at: int, end: int) -> tuple[int, int]:
+    """What `body_bytes` says of the records in `buffer[at:end]`, and the flags that any of them has."""
+    total = flags = 0
+    while at < end:
+        record_bytes = get32le(buffer, at)
+        rest = _RECORD_HEAD + get32le(buffer, at + 4) + get16le(buffer, at + 8)
+        if rest > record_bytes:
+            break
+        flags |= buffer[at + _FLAGS_AT]
+        total += record_bytes - rest
+        at += record_bytes
+    return total, flags
 
 
 def settled_front(buffer: Buffer, base: int, offsets: "array[int]", ranges: "array[int]") -> tuple[int, int]:

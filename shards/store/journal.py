@@ -53,6 +53,8 @@ from shards.store.blocks import (
 )
 from shards.store.copying import Piece
 from shards.store.files import Files, SyncBatch
+from shards.store.register import Register
+from shards.store.segment import Segment
 
 JOURNAL_SUFFIX: Final = ".journal"
 _OFFSET: Final = Struct("<I")
@@ -89,6 +91,7 @@ class Journal(Compactable):
         "_files",
         "_kept",
         "_number",
+        "_register",
         "_salt",
         "_spare",
         "_syncing",
@@ -98,9 +101,13 @@ class Journal(Compactable):
     COLLECTIONS = ("_covered", "_syncing", "_unsynced")
     KIND = "journal"
 
-    def __init__(self, files: Files, directory: str) -> None:
-        """A new journal: what the directory held was replayed before. Makes no file before something is written."""
+    def __init__(self, files: Files, directory: str, register: Register | None = None) -> None:
+        """A new journal: what the directory held was replayed before. Makes no file before something is written.
+
+        `register`: who is to know of segments that a checkpoint has brought to disk.
+        """
         self.appointment = 0
+        self._register = register
         self._files = files
         self._directory = directory
         self._batch = bytearray()  # this turn's entries
@@ -237,6 +244,12 @@ class Journal(Compactable):
         """A store has written this file, for the next checkpoint to sync."""
         self._unsynced[path] = None
 
+    def sealed(self, store: int, segment: Segment) -> None:
+        """Nothing is appended to this segment any more."""
+        if self._register is not None:
+            self.written_behind(segment.path)  # it was cut to its length
+            self._register.sealed(store, segment)
+
     def look_again(self, now: int) -> None:
         """Its time has come: the turn that this is part of calls `write_back`."""
 
@@ -294,6 +307,8 @@ class Journal(Compactable):
         oldest = next(iter(self._covered.values()), None)
         covered = [number for number in self._closed if oldest is None or number < oldest.file]
         self._checkpoint = covered[-1] if covered else 0
+        if self._register is not None:
+            self._register.capture()
         # Whatever another one has begun to sync and not ended.
         self._syncing.update(self._unsynced)
         self._unsynced = {}
@@ -305,6 +320,7 @@ class Journal(Compactable):
             self._spare.append(self._closed.popleft())
         self._checkpoint = 0
         self._syncing = {}
+        self._make_known()
         try:
             # The oldest first: what was appended must not outlive the news that it is settled.
             while len(self._spare) > JOURNAL_SPARE_FILES_MAX:
@@ -312,6 +328,13 @@ class Journal(Compactable):
                 self._spare.popleft()
         except OSError:
             pass  # used again, or tried again at the next checkpoint
+
+    def _make_known(self) -> None:
+        if self._register is not None:
+            try:
+                self._register.write()
+            except OSError:
+                pass  # with the next checkpoint, or the next start has to read them
 
     def close(self) -> None:
         """Everything it covered is in its place and on disk: leave nothing behind."""

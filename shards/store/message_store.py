@@ -65,19 +65,27 @@ from shards.store.blocks import (
     file_header,
     records_at,
 )
-from shards.store.columns import add_offsets, body_bytes, settled_front
+from shards.store.columns import add_offsets, body_bytes, settled_front, tally
 from shards.store.copying import Piece
 from shards.store.files import Files
 from shards.store.journal import Journal
 from shards.store.moment import STILL, Moment
-from shards.store.record import FLAGS_AT, PERSISTENT, RECORD_HEAD_BYTES
+from shards.store.record import EXPIRES, FLAGS_AT, PERSISTENT, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
-from shards.store.segment import ACKS_SUFFIX, MESSAGES_SUFFIX, Segment, recover_segment
+from shards.store.register import NOTHING_KNOWN, UNKNOWN, Known, SegmentFacts
+from shards.store.segment import (
+    ACKS_SUFFIX,
+    MESSAGES_SUFFIX,
+    Segment,
+    known_segment,
+    recover_segment,
+    verify_segment,
+)
 
 OFFSET_MASK: Final = 0xFFFFFFFF
 LEVEL_SHIFT: Final = 24  # of segment numbers: those of a priority queue's levels differ in the bits from here on
 FIRST_TAIL_OFFSET: Final = FILE_HEADER_BYTES + PLACED_HEADER_BYTES
-_SEGMENT_BYTES: Final = 560  # of a segment's object, paths and ack log (measured)
+_SEGMENT_BYTES: Final = 608  # of a segment's object, paths and ack log (measured)
 
 _record_length = Struct("<I")
 _record_bytes = _record_length.unpack_from
@@ -121,6 +129,7 @@ class MessageStore(Compactable):
         "_read",
         "_read_end",
         "_read_skip",
+        "_report",
         "_requeued",
         "_requeued_at",
         "_returns",
@@ -178,6 +187,7 @@ class MessageStore(Compactable):
         self._files = files
         self._moment = moment
         self._directory = directory
+        self._report: RecoveryReport | None = None  # who is told when a segment turns out to be damaged
         self._segment_bytes_max = settings.segment_bytes_max
         self._durable = durable
         self.has_expiring = False  # whether any message may have an expiration of its own
@@ -214,16 +224,24 @@ class MessageStore(Compactable):
         journal: Journal | None = None,
         store: int = 0,
         moment: Moment = STILL,
+        known: Known = NOTHING_KNOWN,
     ) -> "Self | None":
         """What a directory holds, all of it ready, in order. None when that is nothing; then the directory is gone.
 
-        `priority`: only what belongs to this level of a priority queue.
+        `priority`: only what belongs to this level of a priority queue. `known`: what a register says of segments,
+        which are verified when they are first read; `report` hears of damage then, too.
 
         Raises StartRefused for a format version this broker does not know, OSError when the disk fails. Checksums of
-        everything are verified: 0.3 s per GB from the page cache, most of it without the GIL, so a thread may do it.
+        all other segments are verified: 0.3 s per GB from the page cache, most of it without the GIL.
         """
-        names = [name for name in files.list(directory) if priority in (None, level_of(name))]
-        numbers = sorted(_numbers(names, MESSAGES_SUFFIX))
+        if known.is_complete:
+            names: list[str] = []
+            numbers = sorted(number for number in known.segments if priority in (None, number >> LEVEL_SHIFT))
+            if not numbers:
+                return None
+        else:
+            names = [name for name in files.list(directory) if priority in (None, level_of(name))]
+            numbers = sorted(_numbers(names, MESSAGES_SUFFIX))
         recovering = cls(
             files,
             directory,
@@ -234,16 +252,10 @@ class MessageStore(Compactable):
             store=store,
             moment=moment,
         )
+        recovering._report = report
         for number in numbers:
-            recovered = recover_segment(files, directory, number, report, is_last=number == numbers[-1])
-            if recovered is not None:
-                recovering._segments[number] = recovered.segment
-                # Not when it was verified, which was just now: that says nothing about who is going to need it.
-                recovered.segment.used_at = min(recovered.written_at, moment.now)
-                recovering.ready_count += recovered.segment.live
-                recovering.ready_bytes += recovered.body_bytes
-                for offset, count in recovered.returns.items():
-                    recovering._returns[number << 32 | offset] = count
+            recovering._recover_segment(number, known, report, is_last=number == numbers[-1])
+        report.messages += recovering.ready_count
         for number in _numbers(names, ACKS_SUFFIX):
             if number not in recovering._segments:
                 files.unlink(Segment(directory, number, 0).acks_path)
@@ -254,10 +266,42 @@ class MessageStore(Compactable):
                 # What is in the way now keeps the directory, and numbers are used again.
                 files.sync_batch(Segment(directory, numbers[0], 0).path).run()
             return None
-        recovering.has_expiring = True  # nobody looked at every record
         recovering._is_noted = True
         recovering._start_behind(numbers[-1])
         return recovering
+
+    def _recover_segment(self, number: int, known: Known, report: RecoveryReport, *, is_last: bool) -> None:
+        facts = known.segments.get(number)
+        segment = None
+        if facts is not None:
+            segment = known_segment(self._files, self._directory, facts, is_certain=known.is_complete)
+        if segment is not None:
+            segment.used_at = min(segment.used_at, self._moment.now)
+            self._take_in(segment, {})
+            return
+        try:
+            recovered = recover_segment(self._files, self._directory, number, report, is_last=is_last)
+        except FileNotFoundError:
+            if not known.is_complete:
+                raise
+            report.damaged(f"{Segment(self._directory, number, 0).path} is gone")
+            return
+        if recovered is None:
+            return
+        # Not when it was verified, which was just now: that says nothing about who is going to need it.
+        recovered.segment.used_at = min(recovered.written_at, self._moment.now)
+        self._take_in(recovered.segment, recovered.returns)
+        if self.journal is not None:
+            self.journal.written_behind(recovered.segment.acks_path)
+            self.journal.sealed(self._store, recovered.segment)
+
+    def _take_in(self, segment: Segment, returns: Mapping[int, int]) -> None:
+        self._segments[segment.number] = segment
+        self.ready_count += segment.live
+        self.ready_bytes += segment.live_bytes
+        self.has_expiring = self.has_expiring or segment.flags & EXPIRES > 0
+        for offset, count in returns.items():
+            self._returns[segment.number << 32 | offset] = count
 
     def _start_behind(self, number: int) -> None:
         self._number = number + 1
@@ -380,10 +424,11 @@ class MessageStore(Compactable):
         except OSError:
             return self.append(b"".join(parts))
         position = self._tail_base
-        self._block_written(1, total_bytes)
+        size = _body_bytes(parts[0])
+        self._block_written(1, total_bytes, size, parts[0][FLAGS_AT])
         self._is_noted = True
         self.ready_count += 1
-        self.ready_bytes += _body_bytes(parts[0])
+        self.ready_bytes += size
         return position
 
     def _tail_room(self) -> int:
@@ -505,6 +550,8 @@ class MessageStore(Compactable):
         """Move the read position from the end of a block to the next one, or into the tail."""
         number = self._read_end >> 32
         segment = self._segments[number]
+        if not segment.is_verified:
+            self._verify(segment)
         offset = segment.block_after(aligned((self._read_end & OFFSET_MASK) - self._read_skip))
         if offset < segment.size:
             try:
@@ -518,6 +565,17 @@ class MessageStore(Compactable):
         if number != self._number:
             self._files.forget(segment.path)
         self._leave(number)
+
+    def _verify(self, segment: Segment) -> None:
+        """Read a segment whole, before the first message of it is handed out; correct what it was believed to have."""
+        assert self._report is not None
+        live, live_bytes = segment.live, segment.live_bytes
+        returns = verify_segment(self._files, segment, self._report)
+        self.ready_count -= live
+        self.ready_bytes -= live_bytes
+        self._take_in(segment, returns)
+        if not segment.live:
+            self._touch(segment)
 
     def _leave(self, number: int) -> None:
         """Read on behind a segment: in the next one that has a file, or in the tail."""
@@ -671,6 +729,7 @@ class MessageStore(Compactable):
         settled = segment.settled
         if settled is None:
             settled = segment.settled = Settled()
+            segment.live_bytes = UNKNOWN
             self._touched.append(segment)
         return settled
 
@@ -916,6 +975,7 @@ class MessageStore(Compactable):
                     raise
                 self._seal()
                 self._unlink(segment)
+            segment.has_returns = segment.has_returns or len(segment.settled.returns) > 0
         segment.settled = None
 
     def _written_behind(self, path: str) -> None:
@@ -930,7 +990,7 @@ class MessageStore(Compactable):
         tail = self._tail
         must_tell = bool(self.journal is not None and self._tail_settled and not self._noted)
         self._write_block(self._tail_count, (tail,), len(tail), sync=self._durable and self.journal is None)
-        self._block_written(self._tail_count - self._tail_settled_count, len(tail))
+        self._block_written(self._tail_count - self._tail_settled_count, len(tail), *tally(tail, 0, len(tail)))
         self._is_noted = True  # what becomes of it has to be: now it would come back
         if must_tell:
             # Nobody asked to keep these messages, so the journal has nothing of them, nor what became of them so far.
@@ -979,8 +1039,8 @@ class MessageStore(Compactable):
         self._segments[self._number] = segment
         return segment
 
-    def _block_written(self, live: int, payload_bytes: int) -> None:
-        """The tail is a written block now, and a new tail begins behind it."""
+    def _block_written(self, live: int, payload_bytes: int, size: int, flags: int) -> None:
+        """The tail is a written block now, and a new tail begins behind it; `size`: of the bodies, `flags`: of any."""
         segment = self._active
         assert segment is not None
         base = self._tail_base
@@ -992,6 +1052,9 @@ class MessageStore(Compactable):
         segment.add_skip(base & OFFSET_MASK, skip)
         segment.live += live
         segment.used(self._moment.now)
+        segment.flags |= flags
+        if segment.live_bytes != UNKNOWN:
+            segment.live_bytes += size
         segment.size = aligned(start + payload_bytes)
         self._tail_base = self._number << 32 | segment.end + PLACED_HEADER_BYTES
         if self._tail_settled is not None:
@@ -1018,6 +1081,8 @@ class MessageStore(Compactable):
             segment.cut(self._files)
         except OSError:
             pass  # costs a few zeros that occupy no disk
+        if self.journal is not None:
+            self.journal.sealed(self._store, segment)
 
     # ending -----------------------------------------------------------------------------------------------------------
 
@@ -1035,6 +1100,31 @@ class MessageStore(Compactable):
             self._forget_files()
         if not self._segments and not self._files.list(self._directory):
             self._files.remove_tree(self._directory)
+
+    def facts(self) -> Iterator[SegmentFacts]:
+        """What a register may know of all segments of a store that is closed."""
+        known = 0
+        unknown: list[SegmentFacts] = []
+        for segment in self._segments.values():
+            facts = segment.facts(self._store)
+            if facts is None:
+                continue
+            if facts.live_bytes == UNKNOWN:
+                unknown.append(facts)
+            else:
+                known += facts.live_bytes
+                yield facts
+        # Nothing is handed out any more, so the bytes of one can be told by those of the others.
+        if len(unknown) == 1 and not self.unacknowledged_count and not self._segments[unknown[0].number].must_be_read:
+            unknown = [unknown[0]._replace(live_bytes=self.ready_bytes - known)]
+        yield from unknown
+
+    def registered(self) -> Iterator[SegmentFacts]:
+        """What a register knows of segments, as far as that has not changed."""
+        for segment in self._segments.values():
+            facts = segment.facts(self._store) if segment.is_registered else None
+            if facts is not None and facts.live_bytes != UNKNOWN:
+                yield facts
 
     def delete(self) -> None:
         """Drop all messages and the directory. Raises OSError; then files are left which nobody will look at."""

@@ -16,6 +16,7 @@ from shards.store.journal import Journal
 from shards.store.message_store import LEVEL_SHIFT, MessageStore, Span, level_of
 from shards.store.moment import STILL, Moment
 from shards.store.recovery import RecoveryReport
+from shards.store.register import NOTHING_KNOWN, Known, SegmentFacts
 
 _POSITION_SHIFT: Final = LEVEL_SHIFT + 32
 
@@ -76,6 +77,7 @@ class PriorityStore(Compactable):
         journal: Journal | None = None,
         store: int = 0,
         moment: Moment = STILL,
+        known: Known = NOTHING_KNOWN,
     ) -> "PriorityStore | None":
         """As `MessageStore.recover`."""
         recovering = cls(
@@ -88,13 +90,25 @@ class PriorityStore(Compactable):
             store=store,
             moment=moment,
         )
-        for priority in sorted({level for name in files.list(directory) if (level := level_of(name)) is not None}):
+        if known.is_complete:
+            present = {number >> LEVEL_SHIFT for number in known.segments}
+        else:
+            present = {level for name in files.list(directory) if (level := level_of(name)) is not None}
+        for priority in sorted(present):
             recovered = MessageStore.recover(
-                files, directory, settings, report, priority=priority, journal=journal, store=store, moment=moment
+                files,
+                directory,
+                settings,
+                report,
+                priority=priority,
+                journal=journal,
+                store=store,
+                moment=moment,
+                known=known,
             )
             if recovered is not None:
                 recovering._levels[priority] = recovered
-                recovering.has_expiring = True
+                recovering.has_expiring = recovering.has_expiring or recovered.has_expiring
         return recovering if recovering._levels else None
 
     # levels -----------------------------------------------------------------------------------------------------------
@@ -153,9 +167,10 @@ class PriorityStore(Compactable):
 
     def next_span(self) -> Span | None:
         for store in self.levels():
-            if store.ready_count:
+            # A level whose messages turn out to be damaged has none after all.
+            if store.ready_count and (span := store.next_span()) is not None:
                 self._read_from = store
-                return store.next_span()
+                return span
         return None
 
     def advance(self, count: int, end: int) -> None:
@@ -227,6 +242,14 @@ class PriorityStore(Compactable):
     def close(self) -> None:
         """Raises OSError when something could not be written; the files are closed all the same."""
         _all(store.close for store in self.levels())
+
+    def facts(self) -> Iterator[SegmentFacts]:
+        for store in self.levels():
+            yield from store.facts()
+
+    def registered(self) -> Iterator[SegmentFacts]:
+        for store in self.levels():
+            yield from store.registered()
 
     def delete(self) -> None:
         levels, self._levels = self.levels(), {}

@@ -1,4 +1,6 @@
-"""What a start found on disk: counted while stores recover, told once in the log."""
+"""What a start found on disk: counted while stores recover, told once in the log; what is found later at once."""
+
+from collections.abc import Callable
 
 from msgspec import Struct, field
 
@@ -12,6 +14,7 @@ class RecoveryReport(Struct):
     bytes_cut: int = 0  # torn tails: written, but never to the end, so never confirmed
     acks_pruned: int = 0  # of messages that did not get to disk
     segments_damaged: int = 0  # what did not verify between blocks that did; the file is kept for a person to look at
+    tell: Callable[[str], None] | None = None  # of damage that is found when the start is over
     damages: list[str] = field(default_factory=list)  # a sentence each, the first few
 
     @property
@@ -22,3 +25,5 @@ class RecoveryReport(Struct):
         self.segments_damaged += 1
         if len(self.damages) < DAMAGES_REMEMBERED_MAX:
             self.damages.append(sentence)
+        if self.tell is not None:
+            self.tell(sentence)

@@ -1,16 +1,22 @@
 """One file of messages: blocks of records, appended to until it is full, unlinked once all in it are settled.
 
+What a register knows of a segment (`shards/store/register.py`) is believed when a store recovers, and verified when the
+segment is first read.
+
 `NUMBER.messages` begins with a file header and goes on with blocks of records (`shards/store/blocks.py`). The file is
 made larger in advance, by doubling, so that a map of it needs renewing only that often; the zeros at its end occupy no
 disk. A file in which something did not verify is renamed when its messages are settled, never removed.
 """
 
+import errno
 import mmap
+import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from ipc.errors import StartRefused
 from ipc.limits import SEGMENT_BYTES_FIRST
 from shards.compaction.compactable import Compactable
 from shards.store import ack_log
@@ -24,17 +30,36 @@ from shards.store.blocks import (
     bytes_used,
     read_file_header,
 )
-from shards.store.columns import body_bytes
+from shards.store.columns import body_bytes, tally
 from shards.store.copying import Piece
 from shards.store.files import Files
 from shards.store.record import LENGTH, RECORD_HEAD, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
+from shards.store.register import UNKNOWN, SegmentFacts
 from shards.store.thrash_guard import ThrashGuard
 
 MESSAGES_SUFFIX: Final = ".messages"
 ACKS_SUFFIX: Final = ".acks"
 DAMAGED_SUFFIX: Final = ".damaged"
 RECORDS_KINDS: Final = (Kind.RECORDS, Kind.PLACED_RECORDS)
+
+
+_FOUND_BY_READING: Final = (
+    "acks",
+    "capacity",
+    "deleted",
+    "flags",
+    "has_returns",
+    "holes",
+    "is_damaged",
+    "live",
+    "live_bytes",
+    "returned",
+    "salt",
+    "size",
+    "skips",
+    "skips_from",
+)
 
 
 class Segment(Compactable):
@@ -51,10 +76,15 @@ class Segment(Compactable):
         "capacity",
         "deleted",
         "deleted_at",
+        "flags",
         "guard",
+        "has_returns",
         "holes",
         "is_damaged",
+        "is_registered",
+        "is_verified",
         "live",
+        "live_bytes",
         "number",
         "path",
         "returned",
@@ -79,6 +109,11 @@ class Segment(Compactable):
         self.skips: array[int] | None = None  # and the skips
         self.live = 0  # records in written blocks that are not settled
         self.used_at = 0  # broker time when it was read or written last
+        self.live_bytes = 0  # of their bodies; UNKNOWN once some were settled, because nobody looks at those again
+        self.flags = 0  # of all records, as far as they were looked at
+        self.has_returns = False  # whether the ack log says of any how often it came back
+        self.is_verified = True  # False: known from a register, and never read
+        self.is_registered = False
         self.settled: Settled | None = None  # not yet in the ack log
         self.acks = AckLog()
         self.deleted: array[int] | None = None  # extents (first, end) of records settled before the last start
@@ -117,6 +152,51 @@ class Segment(Compactable):
     def remembers(self) -> bool:
         """Whether it holds more than a few numbers."""
         return bool(self.deleted or self.holes or self.returned or self.skips or self.settled)
+
+    @classmethod
+    def of(cls, directory: str, facts: SegmentFacts) -> "Segment":
+        """One that nobody has read yet."""
+        segment = cls(directory, facts.number, facts.salt)
+        segment.size = segment.capacity = facts.size
+        segment.live = facts.live
+        segment.live_bytes = facts.live_bytes
+        segment.flags = facts.flags
+        segment.used_at = facts.used_at
+        segment.acks = AckLog(facts.acks_end)
+        segment.add_skip(FILE_HEADER_BYTES, facts.skip)
+        segment.is_verified = False
+        segment.is_registered = True
+        return segment
+
+    def take_over(self, found: "Segment") -> None:
+        """What was known of it is replaced by what was found when it was read."""
+        for name in _FOUND_BY_READING:
+            setattr(self, name, getattr(found, name))
+        self.is_verified = True
+        self.is_registered = self.is_registered and not self.is_damaged
+
+    @property
+    def must_be_read(self) -> bool:
+        """Whether every start has to read it, because a register cannot say what there is to know."""
+        return self.is_damaged or self.has_returns or self.capacity != self.size
+
+    def facts(self, store: int) -> SegmentFacts | None:
+        """What a register may know of it; None when nothing is left in it."""
+        if self.live <= 0:
+            return None
+        return SegmentFacts(
+            store,
+            self.number,
+            self.salt,
+            self.size,
+            self.live,
+            self.acks.end,
+            self.skip,
+            UNKNOWN if self.must_be_read or self.settled else self.live_bytes,
+            self.flags,
+            0,
+            self.used_at,
+        )
 
     def children(self) -> Iterable[Compactable]:
         return () if self.settled is None else (self.settled,)
@@ -182,18 +262,30 @@ class Segment(Compactable):
     def remove(self, files: Files) -> None:
         """All of it is settled. The acks go last: without them a crash in between would bring messages back."""
         if self.is_damaged:
-            files.rename(self.path, self.damaged_path)
+            self._put_aside(files)
             self.is_damaged = False
         else:
-            files.unlink(self.path)
-        files.unlink(self.acks_path)
+            _unlink(files, self.path)
+        _unlink(files, self.acks_path)
+
+    def _put_aside(self, files: Files) -> None:
+        try:
+            files.rename(self.path, self.damaged_path)
+        except FileNotFoundError:
+            pass  # which is what its damage is
+
+
+def _unlink(files: Files, path: str) -> None:
+    try:
+        files.unlink(path)
+    except IsADirectoryError:
+        pass  # not ours, and no reason to take it for a disk that refuses
 
 
 class Recovered(NamedTuple):
     """A segment with something left to deliver."""
 
     segment: Segment
-    body_bytes: int  # of its live records
     written_at: int  # what the last block's first record has for a timestamp
     returns: dict[int, int]  # how often some of them had come back, by their offsets
 
@@ -210,41 +302,93 @@ def recover_segment(
     segment = Segment(directory, number, 0)
     segment.capacity = files.size(segment.path)
     survey = _Survey(files, segment, report, is_last=is_last)
-    if segment.capacity:
-        survey.run()
+    survey.run()
     files.forget(segment.path)
     if segment.live == 0:
         segment.remove(files)
         return None
     if not segment.is_damaged:
         segment.cut(files)
-    if survey.returns:
-        segment.returned = array("I", sorted(survey.returns))
-    return Recovered(segment, survey.body_bytes, survey.written_at, survey.returns)
+    return Recovered(segment, survey.written_at, survey.returns)
+
+
+def known_segment(files: Files, directory: str, facts: SegmentFacts, *, is_certain: bool) -> Segment | None:
+    """A segment as a register knows it; None when it is another now, or not known well enough.
+
+    `is_certain`: nothing can have changed.
+
+    Raises StartRefused for a format version this broker does not know.
+    """
+    if facts.live_bytes == UNKNOWN:
+        return None
+    segment = Segment.of(directory, facts)
+    if is_certain:
+        return segment
+    try:
+        acks_end = files.size(segment.acks_path)
+    except FileNotFoundError:
+        acks_end = 0
+    if acks_end != facts.acks_end or files.size(segment.path) != facts.size:
+        return None
+    header = read_file_header(files.read(segment.path, 0, FILE_HEADER_BYTES), SEGMENT_MAGIC, segment.path)
+    files.forget(segment.path)
+    return segment if header is not None and (header.number, header.salt) == (facts.number, facts.salt) else None
+
+
+def verify_segment(files: Files, segment: Segment, report: RecoveryReport) -> dict[int, int]:
+    """Read a segment of which only a register was asked so far, and correct what it does not have as it was told.
+
+    How often some of its messages had come back, by their offsets. Damage is told, and what verifies is served. Raises
+    OSError when it cannot be read; then it can be tried again.
+    """
+    expected = segment.live
+    found = Segment(os.path.dirname(segment.path), segment.number, segment.salt)
+    survey = _Survey(files, found, report, is_last=False, expected=expected)
+    try:
+        found.capacity = files.size(segment.path)
+        survey.run()
+    except FileNotFoundError:
+        survey.damaged("is gone")
+    except IsADirectoryError:
+        survey.damaged("is no file")
+    except StartRefused as refused:
+        raise OSError(errno.EIO, str(refused), segment.path) from refused
+    if found.live > expected:
+        # Its ack log is not what it was: better twice than never.
+        report.damaged(f"{segment.acks_path} says nothing of {found.live - expected} messages any more: they return")
+    elif found.live < expected and not found.is_damaged:
+        survey.damaged("is not the file it was")
+    segment.take_over(found)
+    return survey.returns
 
 
 class _Survey:
     """The one walk over a segment at start."""
 
-    def __init__(self, files: Files, segment: Segment, report: RecoveryReport, *, is_last: bool) -> None:
+    def __init__(
+        self, files: Files, segment: Segment, report: RecoveryReport, *, is_last: bool, expected: int | None = None
+    ) -> None:
+        """`expected`: how many messages there should be, where somebody knows."""
         self._files = files
+        self._expected = expected
         self._segment = segment
         self._report = report
         self._is_last = is_last
         self._extents = array("I")
-        self.body_bytes = 0
         self.written_at = 0
         self.returns: dict[int, int] = {}
 
     def run(self) -> None:
         segment = self._segment
         size = segment.capacity
+        if not size:
+            return
         buffer = self._files.map(segment.path, size)
         header = read_file_header(buffer, SEGMENT_MAGIC, segment.path)
         if header is not None and header.number != segment.number:
             # Taking a copied or renamed file for its namesake would deliver messages twice.
             segment.salt = header.salt
-            self._damaged(f"says that it is number {header.number}")
+            self.damaged(f"says that it is number {header.number}")
             return
         walk = BlockWalk(buffer, size, header.salt if header else None, RECORDS_KINDS)
         self._apply(walk, buffer)
@@ -252,8 +396,10 @@ class _Survey:
         segment.size = walk.end
         segment.holes = walk.holes or None
         segment.deleted = self._extents or None
+        segment.has_returns = bool(self.returns)
+        if self.returns:
+            segment.returned = array("I", sorted(self.returns))
         self._judge(walk, buffer, has_header=header is not None)
-        self._report.messages += segment.live
 
     def _apply(self, walk: BlockWalk, buffer: mmap.mmap) -> None:
         """Walk the blocks, leaving out what the ack log says is settled."""
@@ -264,7 +410,9 @@ class _Survey:
                 acks = self._recover_acks(walk.salt)
             self._segment.live += block.entries
             self._segment.add_skip(block.start + block.skip, block.skip)
-            self.body_bytes += body_bytes(buffer, block.start, block.end)
+            found_bytes, flags = tally(buffer, block.start, block.end)
+            self._segment.live_bytes += found_bytes
+            self._segment.flags |= flags
             if block.end - block.start >= RECORD_HEAD_BYTES:
                 self.written_at = RECORD_HEAD.unpack_from(buffer, block.start)[-1]
             at = self._delete(block, buffer, acks.ranges, at)
@@ -317,7 +465,7 @@ class _Survey:
             offset += record_bytes
             self._segment.live -= 1
         if offset > first:
-            self.body_bytes -= body_bytes(buffer, first - block.skip, offset - block.skip)
+            self._segment.live_bytes -= body_bytes(buffer, first - block.skip, offset - block.skip)
             self._add_extent(block, first, offset)
 
     def _add_extent(self, block: Block, first: int, end: int) -> None:
@@ -334,14 +482,17 @@ class _Survey:
         left_over = bytes_used(buffer, walk.end, self._segment.capacity)
         if walk.holes:
             lost = sum(end - start for start, end in walk.holes.items())
-            self._damaged(f"has {lost} bytes that do not verify")
+            self.damaged(f"has {lost} bytes that do not verify")
         elif not has_header and (walk.salt is not None or not SEGMENT_MAGIC.startswith(buffer[:8].rstrip(b"\0"))):
-            self._damaged("has a damaged file header")
+            self.damaged("has a damaged file header")
         elif left_over and not self._is_last:
-            self._damaged(f"has {left_over} bytes at its end that do not verify")
+            self.damaged(f"has {left_over} bytes at its end that do not verify")
         else:
             self._report.bytes_cut += left_over
 
-    def _damaged(self, what: str) -> None:
-        self._segment.is_damaged = True
-        self._report.damaged(f"{self._segment.path} {what}; what verifies is delivered, the file is kept")
+    def damaged(self, what: str) -> None:
+        segment = self._segment
+        segment.is_damaged = True
+        if self._expected is not None:
+            what += f"; {self._expected - segment.live} of {self._expected} messages are lost"
+        self._report.damaged(f"{segment.path} {what}; what verifies is delivered, the file is kept")

@@ -168,7 +168,7 @@ class SimulatedFiles:
         self._refuse_all = 0
         self._is_full = False
         self.changed: dict[str, None] = {}  # directories, since a copy was begun
-        self._maps_made = 0
+        self.maps_made = 0
         self._map_refused_at = -1
 
     # what tests decide ------------------------------------------------------------------------------------------------
@@ -179,17 +179,17 @@ class SimulatedFiles:
 
     def refuse_map(self, in_maps: int) -> None:
         """The new map after `in_maps` others fails once."""
-        self._map_refused_at = self._maps_made + in_maps
+        self._map_refused_at = self.maps_made + in_maps
 
     @contextmanager
     def unnoticed(self) -> Iterator[None]:
         """Whoever looks at content in here meets no fault, and leaves all maps as they were."""
-        kept = (self._maps, self._maps_made, self._map_refused_at)
+        kept = (self._maps, self.maps_made, self._map_refused_at)
         self._maps, self._map_refused_at = dict(self._maps), -1
         try:
             yield
         finally:
-            self._maps, self._maps_made, self._map_refused_at = kept
+            self._maps, self.maps_made, self._map_refused_at = kept
 
     def refuse_everything(self, error: int = errno.ENOSPC) -> None:
         self._refuse_all = error
@@ -303,8 +303,8 @@ class SimulatedFiles:
         mapped = self._maps.get(path)
         if mapped is None or len(mapped) < size_bytes:
             file = self._found(path)
-            self._maps_made += 1
-            if self._maps_made - 1 == self._map_refused_at:
+            self.maps_made += 1
+            if self.maps_made - 1 == self._map_refused_at:
                 self.tally[Exercised.NO_MEMORY_FOR_A_MAP] += 1
                 raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
             assert size_bytes <= file.size, "reading this map would be SIGBUS"

@@ -7,7 +7,7 @@ from ipc.limits import KIB
 from ipc.settings import StoreSettings
 from shards.model import publication
 from shards.protocols.amqp import intake
-from shards.store import journal, message_store, segment
+from shards.store import journal, message_store, register, segment
 
 STORE = StoreSettings(segment_bytes_max=8 * KIB)
 LARGE_BYTES = 3 * KIB
@@ -20,6 +20,8 @@ _LIMITS = (
     (journal, "JOURNAL_FILE_BYTES_MAX", 8 * KIB),
     (journal, "JOURNAL_FILES_MAX", JOURNAL_FILES_MAX),
     (journal, "JOURNAL_SPARE_FILES_MAX", JOURNAL_SPARE_FILES_MAX),
+    (register, "REGISTER_BYTES_MIN", 300),
+    (register, "SEALED_MIN", 2),
     (message_store, "TAIL_BYTES_KEPT_MAX", TAIL_BYTES_KEPT_MAX),
     (message_store, "TAIL_BYTES_MAX", 6 * KIB),
     (message_store, "RUN_BYTES_MIN", 1 * KIB),

@@ -10,7 +10,9 @@ from shards.store.files import DiskFiles
 from shards.store.message_store import MessageStore
 from shards.store.record import PERSISTENT, Record, decode_run
 from shards.store.recovery import RecoveryReport
+from shards.store.register import Known, Register
 from shards.store.replay import replay
+from tests.store.golden import write_register
 from tests.store.golden.write_format_2 import QUEUE, write
 from tests.store.messages import ADDRESS, HEADER
 
@@ -68,6 +70,37 @@ def test_format_2_is_still_what_is_written(tmp_path: Path) -> None:
     write(tmp_path)
 
     assert contents(tmp_path) == contents(GOLDEN / "format-2")
+
+
+@pytest.mark.parametrize("directory", ["register-2"], indirect=True)
+def test_a_register_of_format_2_is_read(directory: Path) -> None:
+    report, files = RecoveryReport(), DiskFiles(16)
+    register = Register(files, str(directory / "segments"), tuple)
+    entries = register.load()
+    register.begin()
+    stores = {
+        number: MessageStore.recover(
+            files,
+            str(directory / "queues" / str(number)),
+            StoreSettings(),
+            report,
+            known=Known(entries[number], is_complete=True),
+        )
+        for number in (write_register.PLAIN, write_register.RETURNED)
+    }
+    plain, returned = stores.values()
+    assert plain is not None and returned is not None
+
+    assert (plain.ready_count, returned.ready_count, returned.returned_count) == (27, 2, 2)
+    check(read_all(plain), [number for number in range(30) if number not in (0, 2, 5)])
+    check(read_all(returned), [0, 1])
+    assert report.is_clean
+
+
+def test_a_register_of_format_2_is_still_what_is_written(tmp_path: Path) -> None:
+    write_register.write(tmp_path)
+
+    assert contents(tmp_path) == contents(GOLDEN / "register-2")
 
 
 def contents(directory: Path) -> dict[str, bytes]:

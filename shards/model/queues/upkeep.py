@@ -62,6 +62,8 @@ class Upkeep:
 
     def next_expiry(self, store: QueueStore) -> int:
         """When the first message expires of those that nothing stands before; 0: never."""
+        if not self._may_expire(store):
+            return 0
         heads = [self._expiry(span.buffer, span.start) for level in store.levels() if (span := level.next_span())]
         return min(filter(None, heads), default=0)
 
@@ -80,7 +82,13 @@ class Upkeep:
         own = int(expiration[1:])
         return own if ttl is None else min(ttl, own)
 
+    def _may_expire(self, store: QueueStore) -> bool:
+        """Whether it is worth a look, which has a segment read that was not read since the start."""
+        return self._terms.message_ttl is not None or store.has_expiring
+
     def _expire(self, store: QueueStore, latest: int, now: int) -> bool:
+        if not self._may_expire(store):
+            return False
         left = DROPPED_PER_TURN_MAX
         for level in store.levels():
             while left and (span := level.next_span()) is not None:

@@ -68,7 +68,7 @@ def test_a_directory_of_something_else_is_left_as_it_is(paths: DataDirectory) ->
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("ebbmq data format 2\n", "format 2"), ("", "''"), ("v0\n" * 1000, "v0"), ("ebbmq data format 1", "format line")],
+    [("ebbmq data format 3\n", "format 3"), ("", "''"), ("v0\n" * 1000, "v0"), ("ebbmq data format 1", "format line")],
 )
 def test_another_format_is_left_as_it_is(paths: DataDirectory, line: str, words: str) -> None:
     paths.root.mkdir()
@@ -79,6 +79,15 @@ def test_another_format_is_left_as_it_is(paths: DataDirectory, line: str, words:
     assert refused.exit_code is ExitCode.FORMAT_UNKNOWN
     assert words in str(refused)
     assert content(paths) == {"format": line.encode()}
+
+
+def test_an_older_format_becomes_the_current_one(paths: DataDirectory) -> None:
+    paths.root.mkdir()
+    paths.format.write_text("ebbmq data format 1\n")
+
+    DataLock.take(paths).close()
+
+    assert paths.format.read_text() == FORMAT_LINE
 
 
 def test_a_file_is_no_directory(paths: DataDirectory) -> None:
