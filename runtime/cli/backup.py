@@ -7,9 +7,9 @@ import click
 
 from ipc.data_directory import DataDirectory
 from ipc.messages import control
+from ipc.table import duration, shown, size
 from runtime.cli.accounts import located, settings_of
 from runtime.cli.asking import ask
-from runtime.cli.table import duration, shown, size
 from runtime.control.client import Answered
 from runtime.supervisor import restoring
 

@@ -12,9 +12,9 @@ from ipc.limits import ACCOUNT_NAMED_MAX, PASSES_REMEMBERED_MAX
 from ipc.messages import control
 from ipc.messages.control import LEVELS
 from ipc.messages.reports import SORTS, Sort
+from ipc.table import duration, largest_first, shown, size, table
 from runtime.cli.accounts import located
 from runtime.cli.asking import ask
-from runtime.cli.table import duration, largest_first, shown, size, table
 from runtime.control.client import Answered
 
 _KINDS_SHOWN: Final = 3

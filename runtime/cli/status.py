@@ -4,9 +4,9 @@ import click
 
 from ipc.errors import ControlFailed, ExitCode
 from ipc.messages import control
+from ipc.table import duration, shown, table
 from runtime.cli.accounts import located
 from runtime.cli.asking import ask
-from runtime.cli.table import duration, shown, table
 from runtime.control.client import Answered
 
 

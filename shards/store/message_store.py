@@ -343,6 +343,22 @@ class MessageStore(Compactable):
     def segment_count(self) -> int:
         return len(self._segments)
 
+    @property
+    def priority(self) -> int:
+        """The level this is of a priority queue; else 0."""
+        return self._number >> LEVEL_SHIFT
+
+    @property
+    def unread_count(self) -> int:
+        """Segments of which only a register was asked so far."""
+        return sum(not segment.is_verified for segment in self._segments.values())
+
+    def read_all(self) -> None:
+        """Verify those, too, for tools; raises OSError when one cannot be read."""
+        for segment in list(self._segments.values()):
+            if not segment.is_verified:
+                self._verify(segment)
+
     # levels -----------------------------------------------------------------------------------------------------------
 
     def level(self, priority: int) -> "MessageStore":

@@ -48,11 +48,8 @@ def replay(files: Files, directory: str, store_directory: Callable[[int], str | 
 
     Raises OSError; then it can be repeated. Raises StartRefused for a format version this broker does not know.
     """
-    stores: dict[int, _Replayed] = {}
-    for entry in read_entries(files, directory, report):
-        stores.setdefault(entry.store, _Replayed()).take(entry)
     behind: list[str] = []
-    for number, replayed in stores.items():
+    for number, replayed in gather(files, directory, report).items():
         place = store_directory(number)
         if place is not None:
             behind += replayed.put_in_place(files, place, report)
@@ -60,6 +57,14 @@ def replay(files: Files, directory: str, store_directory: Callable[[int], str | 
     files.remove_tree(directory)
     files.make_directory(directory, sync=True)
     files.take_unsynced().run()
+
+
+def gather(files: Files, directory: str, report: RecoveryReport) -> "dict[int, Replayed]":
+    """What a journal holds, by store."""
+    stores: dict[int, Replayed] = {}
+    for entry in read_entries(files, directory, report):
+        stores.setdefault(entry.store, Replayed()).take(entry)
+    return stores
 
 
 def read_entries(files: Files, directory: str, report: RecoveryReport) -> Iterator[Entry]:
@@ -90,14 +95,16 @@ def _entries_in(payload: memoryview) -> Iterator[Entry]:
         at += size
 
 
-class _Replayed:
+class Replayed:
     """What a journal says of one store, by segment."""
 
     def __init__(self) -> None:
+        self.entries = 0
         self._appended: dict[int, list[tuple[int, memoryview]]] = {}
         self._settled: dict[int, Settled] = {}
 
     def take(self, entry: Entry) -> None:
+        self.entries += 1
         if entry.kind is EntryKind.APPENDED:
             offset = int.from_bytes(entry.payload[:_OFFSET_BYTES], "little")
             self._appended.setdefault(entry.segment, []).append((offset, entry.payload[_OFFSET_BYTES:]))

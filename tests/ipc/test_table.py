@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.cli.table import NAME_MAX, duration, largest_first, shown, size, table
+from ipc.table import NAME_MAX, duration, largest_first, shown, size, table
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
