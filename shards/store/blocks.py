@@ -194,16 +194,24 @@ class BlockWalk:
     `salt` may be unknown when the file header is damaged: then the first block that verifies tells it.
     """
 
-    def __init__(self, buffer: mmap.mmap | bytes, size: int, salt: int | None, kinds: Collection[Kind]) -> None:
+    def __init__(
+        self,
+        buffer: mmap.mmap | bytes,
+        size: int,
+        salt: int | None,
+        kinds: Collection[Kind],
+        start: int = FILE_HEADER_BYTES,
+    ) -> None:
+        """`start`: everything before it has been walked already."""
         self._buffer = buffer
         self._size = size
         self._kinds = kinds
         self.salt = salt
-        self.end = FILE_HEADER_BYTES  # behind the last verified block
+        self.end = start  # behind the last verified block
         self.holes: dict[int, int] = {}  # damaged stretches with verified blocks behind them: where each ends
 
     def __iter__(self) -> Iterator[Block]:
-        offset = FILE_HEADER_BYTES
+        offset = self.end
         while (block := self._next(offset)) is not None:
             if block.begin != offset:
                 self.holes[offset] = block.begin

@@ -6,7 +6,11 @@ from libc.stdint cimport uint32_t, uint64_t
 from ipc.wire.raw cimport add_number, get16le, get32le
 
 cdef uint64_t _OFFSET
+cdef Py_ssize_t _BLOCK_CHECKED
+cdef Py_ssize_t _BLOCK_HEAD
 cdef Py_ssize_t _FLAGS_AT
+cdef Py_ssize_t _PLACE
+cdef Py_ssize_t _PLACED
 cdef Py_ssize_t _RECORD_HEAD
 
 
@@ -31,6 +35,15 @@ cpdef Py_ssize_t body_bytes(const unsigned char[::1] buffer, Py_ssize_t at, Py_s
 
 @cython.locals(total=Py_ssize_t, flags=Py_ssize_t, record_bytes=Py_ssize_t, rest=Py_ssize_t)
 cpdef tuple tally(const unsigned char[::1] buffer, Py_ssize_t at, Py_ssize_t end)
+
+@cython.locals(
+    count=Py_ssize_t, total=Py_ssize_t, flags=Py_ssize_t, payload_bytes=Py_ssize_t, start=Py_ssize_t, end=Py_ssize_t,
+    record=Py_ssize_t, record_bytes=Py_ssize_t, rest=Py_ssize_t, last=Py_ssize_t,
+)
+cpdef tuple placed_blocks(
+    const unsigned char[::1] buffer, object view, Py_ssize_t at, Py_ssize_t size, Py_ssize_t salt, Py_ssize_t skip,
+    object checksum,
+)
 
 @cython.locals(
     at=Py_ssize_t, count=Py_ssize_t, next_offset=Py_ssize_t, next_range=Py_ssize_t, end=Py_ssize_t, offset=Py_ssize_t,

@@ -4,6 +4,7 @@ Hot module; its compiled types stand in `columns.pxd`.
 """
 
 from array import array
+from collections.abc import Callable
 from typing import Final
 
 import cython
@@ -13,6 +14,10 @@ from ipc.wire.raw import Buffer
 if not cython.compiled:
     from ipc.wire.raw import add_number, get16le, get32le
 
+_BLOCK_HEAD: Final = 24  # of `shards/store/blocks.py`
+_BLOCK_CHECKED: Final = 20  # so much of that stands in the checksum
+_PLACED: Final = 0x054B4245  # how a block of placed records begins
+_PLACE: Final = 8
 _FLAGS_AT: Final = 10
 _RECORD_HEAD: Final = 20  # of `shards/store/record.py`, compiled a C number
 _OFFSET: Final = 0xFFFFFFFF  # of a position: what is not the segment's number
@@ -75,6 +80,41 @@ def tally(buffer: Buffer, at: int, end: int) -> tuple[int, int]:
         total += record_bytes - rest
         at += record_bytes
     return total, flags
+
+
+def placed_blocks(
+    buffer: Buffer, view: memoryview, at: int, size: int, salt: int, skip: int, checksum: Callable[..., int]
+) -> tuple[int, int, int, int, int]:
+    """Walk blocks of placed records from `at` on, as long as they verify, follow each other and have this skip.
+
+    Where that ends, where the last of them begins, how many records they say to have, and what `tally` says of those.
+    `view` is of `buffer`, which has `size` bytes; `checksum` is zlib's.
+    """
+    last = at
+    count = total = flags = 0
+    while at + _BLOCK_HEAD + _PLACE <= size:
+        if get32le(buffer, at) != _PLACED or get32le(buffer, at + 4) != salt or get32le(buffer, at + 8) != at:
+            break
+        payload_bytes = get32le(buffer, at + 12)
+        start = at + _BLOCK_HEAD
+        end = start + payload_bytes
+        if payload_bytes < _PLACE or end > size or get32le(buffer, start) - start - _PLACE != skip:
+            break
+        if checksum(view[start:end], checksum(view[at : at + _BLOCK_CHECKED])) != get32le(buffer, at + 20):
+            break
+        count += get32le(buffer, at + 16)
+        record = start + _PLACE
+        while record < end:
+            record_bytes = get32le(buffer, record)
+            rest = _RECORD_HEAD + get32le(buffer, record + 4) + get16le(buffer, record + 8)
+            if rest > record_bytes:
+                break
+            flags |= buffer[record + _FLAGS_AT]
+            total += record_bytes - rest
+            record += record_bytes
+        last = at
+        at = (end + 7) & ~7
+    return at, last, count, total, flags
 
 
 def settled_front(buffer: Buffer, base: int, offsets: "array[int]", ranges: "array[int]") -> tuple[int, int]:

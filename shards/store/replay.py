@@ -18,18 +18,20 @@ from shards.store.blocks import (
     PLACE,
     SEGMENT_MAGIC,
     BlockWalk,
+    Buffer,
     EntryKind,
     Kind,
     aligned,
     block_header,
     file_header,
     read_file_header,
+    records_at,
 )
 from shards.store.files import Files
 from shards.store.journal import JOURNAL_SUFFIX
 from shards.store.record import LENGTH, RECORD_HEAD_BYTES
 from shards.store.recovery import RecoveryReport
-from shards.store.segment import RECORDS_KINDS, Segment
+from shards.store.segment import RECORDS_KINDS, Segment, sound_runs
 
 _OFFSET_BYTES: Final = 4
 
@@ -128,7 +130,7 @@ class _Completed:
         self._segment = Segment(directory, number, 0)
         self._exists = False
         self._end = FILE_HEADER_BYTES
-        self._places: list[tuple[int, int, int]] = []  # positions from and to of each block, and where it begins
+        self._places: list[tuple[int, int, int]] = []  # positions from and to of blocks, and where each begins
         self._look()
 
     @property
@@ -146,8 +148,12 @@ class _Completed:
             return
         content = self._files.map(segment.path, size)
         header = read_file_header(content, SEGMENT_MAGIC, segment.path)
-        walk = BlockWalk(content, size, header.salt if header else None, RECORDS_KINDS)
-        self._places = [(block.start + block.skip, block.end + block.skip, block.begin) for block in walk]
+        start = FILE_HEADER_BYTES
+        for run in sound_runs(content, size, header.salt) if header else ():
+            start = run.end
+            self._places = [_place(content, run.last)]
+        walk = BlockWalk(content, size, header.salt if header else None, RECORDS_KINDS, start)
+        self._places += [(block.start + block.skip, block.end + block.skip, block.begin) for block in walk]
         self._exists = header is not None or bool(self._places)
         segment.salt = walk.salt or 0
         self._end = walk.end
@@ -206,6 +212,12 @@ class _Completed:
         segment = self._segment
         recovered = ack_log.recover(self._files, segment.acks_path, segment.salt)
         AckLog(recovered.end).write(self._files, segment.acks_path, segment.number, segment.salt, settled)
+
+
+def _place(content: Buffer, begin: int) -> tuple[int, int, int]:
+    """Of the block that begins there."""
+    start, end, skip = records_at(content, begin)
+    return start + skip, end + skip, begin
 
 
 def _records(records: memoryview) -> Iterator[tuple[int, int]]:

@@ -243,6 +243,22 @@ def test_an_end_while_the_vhost_opens_leaves_nothing_that_is_wrong(home: Home, c
     assert len(found) in (MESSAGES - 1, MESSAGES)
 
 
+def test_a_file_in_the_place_of_the_next_segment_is_kept_and_in_nobodys_way(home: Home) -> None:
+    """Nobody looked into the directory, so nobody saw it."""
+    bodies = home.fill()
+    home.end_in_order()
+    last = home.segments()[-1]
+    following = f"{last[:-19]}{int(last[-19:-9]) + 1:010d}.messages"
+    home.files.write(following, 0, [b"mine"], sync=False)
+    home.begin()
+
+    more = home.publish(count=5)
+    home.write_back()
+
+    assert home.client.drain("jobs") == bodies + more
+    assert [home.files.content(name) for name in home.files.names() if name.endswith(".damaged")] == [b"mine"]
+
+
 # after a sudden end ---------------------------------------------------------------------------------------------------
 
 
