@@ -1110,6 +1110,7 @@ class MessageStore(Compactable):
         try:
             self.flush()
             self._drop_settled_active()
+            self._drop_settled()
             if self._active is not None:
                 self._active.cut(self._files)
         finally:
@@ -1170,6 +1171,14 @@ class MessageStore(Compactable):
         """Unlink the active segment when all in it is settled."""
         if self._settled_active_bytes:
             self._seal()
+            self.flush()
+
+    def _drop_settled(self) -> None:
+        """Unlink what is settled but was never looked at again since: a register tells of messages only."""
+        settled = [segment for segment in self._segments.values() if not segment.live]
+        for segment in settled:
+            self._touch(segment)
+        if settled:
             self.flush()
 
     # giving memory back -----------------------------------------------------------------------------------------------
