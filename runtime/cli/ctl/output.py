@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runtime.cli.table import shown
+from ipc.table import shown
 
 Format: TypeAlias = Literal["text", "json", "csv", "pretty_table", "table"]
 FORMATS: Final = ("text", "json", "csv", "pretty_table", "table")

@@ -10,11 +10,11 @@ from rich.console import Console
 
 from ipc.errors import ControlFailed, ExitCode
 from ipc.messages.control import LEVELS
+from ipc.table import duration, largest_first, size
 from ipc.version import VERSION
 from runtime.cli.ctl.client import ApiRefused
 from runtime.cli.ctl.command import command
 from runtime.cli.ctl.context import Ctl
-from runtime.cli.table import duration, largest_first, size
 from runtime.supervisor.data_lock import owner
 
 _POLL_SECONDS: Final = 0.25
