@@ -24,6 +24,8 @@ VHOST_SECONDS_MAX: Final = 10.0  # between adding one and being let in
 COMMAND: Final = (sys.executable, "-m", "runtime.cli.main")
 
 _LOG: Final = "log"
+# Brokers side by side do not want the same ports; those with an API of their own say so by `--set`.
+_NO_API: Final = {"EBBMQ_MANAGEMENT_PORT": "-1", "EBBMQ_MANAGEMENT_METRICS_PORT": "-1"}
 _READY = re.compile(
     r"ebbmq ready: amqp [^;]*?127\.0\.0\.1:(\d+)[^;]*; shards ([^;]*); supervisor pid (\d+)"
     r"(?:; http [^;]*?127\.0\.0\.1:(\d+))?"
@@ -76,7 +78,7 @@ class FreshBroker(NamedTuple):
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Ours, without settings of a broker that happen to stand in it."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("EBBMQ_") and key != "NOTIFY_SOCKET"}
-    return kept | dict(extra or {})
+    return kept | _NO_API | dict(extra or {})
 
 
 @contextmanager

@@ -160,7 +160,9 @@ def require(tags: frozenset[str]) -> Callable[[ASGIConnection[Any, Any, Any, Any
     """A guard: only who has one of these."""
 
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-        caller: Caller = connection.user
+        caller: Caller | None = connection.scope.get("user")
+        if caller is None:  # OPTIONS passes by authentication
+            raise NotAuthorized("Login failed")
         if not caller.has(tags):
             raise NotAuthorized(_NOT[tags])
 

@@ -1122,7 +1122,7 @@ class MessageStore(Compactable):
         """What a register may know of all segments of a store that is closed."""
         known = 0
         unknown: list[SegmentFacts] = []
-        for segment in self._segments.values():
+        for segment in tuple(self._segments.values()):
             facts = segment.facts(self._store)
             if facts is None:
                 continue
@@ -1138,7 +1138,7 @@ class MessageStore(Compactable):
 
     def registered(self) -> Iterator[SegmentFacts]:
         """What a register knows of segments, as far as that has not changed."""
-        for segment in self._segments.values():
+        for segment in tuple(self._segments.values()):
             facts = segment.facts(self._store) if segment.is_registered else None
             if facts is not None and facts.live_bytes != UNKNOWN:
                 yield facts

@@ -16,6 +16,8 @@ from tests.clients.waiting import eventually
 
 ROOT: Final = Path(__file__).parents[2]
 COMMAND: Final = (sys.executable, "-m", "runtime.cli.main")
+NO_API: Final = {"EBBMQ_MANAGEMENT_PORT": "-1", "EBBMQ_MANAGEMENT_METRICS_PORT": "-1"}
+"""Brokers side by side do not want the same ports; those with an API of their own say so by `--set`."""
 
 _READY = re.compile(
     r"^ebbmq ready: amqp (?P<addresses>[^;]+); shards (?P<shards>[^;]+); "
@@ -59,7 +61,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         for key, value in os.environ.items()
         if key == PURE_VARIABLE or (not key.startswith(("EBBMQ_", "MEMORY_PRESSURE_")) and key != "NOTIFY_SOCKET")
     }
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | dict(extra or {})
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | NO_API | dict(extra or {})
 
 
 def run_command(

@@ -23,7 +23,7 @@ class Api:
     def __init__(self, port: int, user: str = "guest", password: str = "guest") -> None:
         self.port = port
         credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {credentials}"}
+        self.headers = {"Authorization": f"Basic {credentials}"}
 
     def as_user(self, user: str, password: str) -> "Api":
         return Api(self.port, user, password)
@@ -40,7 +40,7 @@ class Api:
         """`path` below `/api`, as it is to be sent; `body` becomes JSON, `raw` is sent as it is."""
         if body is not None:
             raw = json.dumps(body).encode()
-        sent = {**self._headers, "Content-Type": "application/json", **(headers or {})}
+        sent = {**self.headers, "Content-Type": "application/json", **(headers or {})}
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=60)
         try:
             connection.request(method, f"/api{path}", body=raw, headers=sent)

@@ -122,6 +122,6 @@ def _client(base: str, transport: httpx.HTTPTransport | None, auth: tuple[str, s
 def _reason(answer: httpx.Response) -> str:
     try:
         said = answer.json()
-        return str(said["reason"])
+        return " ".join(str(said["reason"]).split())
     except (ValueError, KeyError, TypeError):
         return f"{answer.status_code} {answer.reason_phrase}"

@@ -1,0 +1,119 @@
+"""The process behind the API: there while somebody asks, and no matter to anybody else."""
+
+import socket
+from pathlib import Path
+
+import pika
+import psutil
+import pytest
+
+from tests.clients.running_broker import RunningBroker
+from tests.clients.waiting import eventually
+from tests.management.api import LOOPBACK, Api
+
+pytestmark = pytest.mark.process
+
+
+def start(home: Path, *settings: str) -> RunningBroker:
+    pairs = ("management.port=0", "management.metrics_port=-1", *settings)
+    arguments = tuple(word for pair in pairs for word in ("--set", pair))
+    return RunningBroker(home, shards=1, arguments=arguments).start()
+
+
+def management_pid(broker: RunningBroker) -> int | None:
+    for child in psutil.Process(broker.ready.supervisor).children():
+        try:
+            if "runtime.management" in child.cmdline():
+                return child.pid
+        except psutil.Error:
+            continue
+    return None
+
+
+def test_it_comes_with_the_first_request_and_goes_when_nobody_asks(tmp_path: Path) -> None:
+    broker = start(tmp_path, "management.idle_seconds=1")
+    try:
+        assert management_pid(broker) is None
+        assert Api(broker.http_port).get("/whoami").status == 200
+
+        eventually(lambda: management_pid(broker) is None, "the process ends", seconds=20)
+
+        assert Api(broker.http_port).get("/whoami").status == 200
+        assert broker.stop() == 0
+        broker.assert_no_traceback()
+    finally:
+        broker.end_by_force()
+
+
+def test_its_sudden_end_costs_no_client_anything(tmp_path: Path) -> None:
+    broker = start(tmp_path)
+    try:
+        with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+            channel = connection.channel()
+            channel.queue_declare("q")
+            assert Api(broker.http_port).get("/whoami").status == 200
+            pid = management_pid(broker)
+            assert pid is not None
+
+            psutil.Process(pid).kill()
+
+            channel.basic_publish("", "q", b"on it goes")
+            assert channel.basic_get("q", auto_ack=True)[2] == b"on it goes"
+        assert eventually(lambda: _asked(broker), "another one answers", seconds=30) == 200
+        assert broker.stop() == 0
+    finally:
+        broker.end_by_force()
+
+
+def _asked(broker: RunningBroker) -> int | None:
+    try:
+        return Api(broker.http_port).get("/whoami").status
+    except OSError:
+        return None  # it had accepted us before it died
+
+
+def test_a_taken_port_keeps_the_api_away_and_not_the_broker(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        broker = start(tmp_path, f"management.port={port}", "management.bind=127.0.0.1")
+        try:
+            pika.BlockingConnection(pika.URLParameters(broker.url)).close()
+            assert broker.ready.http == ()
+            broker.await_log("no management API yet")
+
+            taken.close()
+
+            assert eventually(lambda: _status(port), "the API is there", seconds=30) == 200
+            assert broker.stop() == 0
+        finally:
+            broker.end_by_force()
+
+
+def _status(port: int) -> int | None:
+    try:
+        return Api(port).get("/whoami").status
+    except OSError:
+        return None
+
+
+def test_an_address_that_is_none_ends_the_start(tmp_path: Path) -> None:
+    broker = RunningBroker(
+        tmp_path, arguments=("--set", "management.bind=nowhere.invalid", "--set", "management.port=0")
+    )
+    broker.spawn()
+    try:
+        assert broker.process.wait(30) == 10
+        assert "management.bind" in broker.log
+    finally:
+        broker.end_by_force()
+
+
+def test_who_guesses_passwords_has_to_wait(tmp_path: Path) -> None:
+    broker = start(tmp_path)
+    try:
+        statuses = [Api(broker.http_port, "guest", "wrong").get("/whoami").status for _ in range(11)]
+
+        assert statuses == [401] * 10 + [429]
+        assert broker.stop() == 0
+    finally:
+        broker.end_by_force()
