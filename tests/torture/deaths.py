@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
+import httpx
 import psutil
 
 from tests.clients.running_broker import RunningBroker
@@ -95,6 +96,16 @@ def everything(broker: RunningBroker, random: Random) -> None:
     broker.start()
 
 
+def management(broker: RunningBroker, random: Random) -> None:
+    """While it answers; clients of the broker must not notice."""
+    transport = httpx.HTTPTransport(uds=str(broker.data / "http.sock"))
+    with httpx.Client(base_url="http://localhost", transport=transport, timeout=30) as api:
+        assert api.get("/api/overview").status_code == httpx.codes.OK
+        children = psutil.Process(broker.process.pid).children()
+        kill(*(child.pid for child in children if "runtime.management" in child.cmdline()))
+        time.sleep(random.uniform(0.0, 0.1))
+
+
 def in_order(broker: RunningBroker, random: Random) -> None:
     code = broker.stop()
     assert code == 0, f"a broker that was told to end did so with {code}"
@@ -110,4 +121,5 @@ DEATHS: Final[Mapping[str, Death]] = {
     "supervisor": supervisor,
     "everything": everything,
     "in order": in_order,
+    "management": management,
 }
