@@ -46,12 +46,12 @@ async def obey(shard: "Shard") -> float:
     while True:
         try:
             command, descriptors = await shard.link.receive()
-        except LinkClosed:
+            if isinstance(command, Drain):
+                return command.seconds
+            await _COMMANDS[type(command)](shard, command, descriptors)
+        except LinkClosed:  # also when it ends before it has heard what became of its command
             _LOG.warning("supervisor is gone, draining")
             return shard.settings.main.drain_seconds
-        if isinstance(command, Drain):
-            return command.seconds
-        await _COMMANDS[type(command)](shard, command, descriptors)
 
 
 async def _open_vhost(shard: "Shard", command: OpenVHost, descriptors: list[int]) -> None:
