@@ -66,7 +66,9 @@ class Pump(Compactable):
         alarm: Alarm,
         *,
         on_storage_error: Callable[[OSError], None],
+        stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`stopwatch` gives seconds, by which it is told what publishers take of the time."""
         self._turn = turn
         self._syncer = syncer
         self._checkpointer = checkpointer
@@ -76,6 +78,7 @@ class Pump(Compactable):
         self._deadlines = deadlines
         self._alarm = alarm
         self._on_storage_error = on_storage_error
+        self._stopwatch = stopwatch
         self._peers: dict[int, Peer] = {}
         self._senders: dict[Sender, Peer] = {}
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
@@ -198,9 +201,9 @@ class Pump(Compactable):
             self._held[peer.descriptor] = peer
             self._watch(peer)
             return 0
-        began, published = time.perf_counter(), self._turn.published
+        began, published = self._stopwatch(), self._turn.published
         count = self._guarded(self._serve, peer, now, events, room_bytes)
-        restraint.use(self._turn.published - published, time.perf_counter() - began)
+        restraint.use(self._turn.published - published, self._stopwatch() - began)
         return count
 
     def _is_restrained(self, now: int) -> bool:
@@ -335,7 +338,7 @@ class Pump(Compactable):
                 self._guarded(self._send, peer, now)
 
     def _account(self) -> None:
-        self._restraint.earn(self._turn.delivered, time.perf_counter())
+        self._restraint.earn(self._turn.delivered, self._stopwatch())
         self._turn.published = self._turn.delivered = 0
 
     def _send(self, peer: Peer, now: int) -> int:
