@@ -77,8 +77,18 @@ types: $(VENV)/.installed-test ## mypy --strict over packages, tests and benchma
 imports: $(VENV)/.installed-test ## import-linter: who may import whom
 	@PYTHONPATH=. $(BIN)/lint-imports
 
+# Whole brokers are waited for most of the time, and what needs none is computed meanwhile; told one after the other.
+BESIDE = beside() { \
+	    said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
+	    $(BIN)/python -m pytest -m "not process" > "$$said" 2>&1 & other=$$!; \
+	    code=0; $(BIN)/python -m pytest "$$@" || code=$$?; \
+	    wait $$other || code=$$?; cat "$$said"; exit $$code; }; beside
+
 tests: build $(VENV)/.installed-test ## pytest alone, at the speed that can be had
-	@$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	@if [ "$(TESTS)$(PYTEST_ARGS)" != tests ]; then
+	    exec $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	fi
+	$(BESIDE) -m process
 
 # Where `tests` runs compiled, what whole brokers show is shown there; interpreted ones have to show what goes through them.
 BROKERS := $(addprefix tests/clients/test_,pika.py bad_input.py sudden_death.py speed.py)
@@ -88,8 +98,11 @@ interpreted: $(VENV)/.installed-test ## pytest alone, the hot modules interprete
 	if [ "$(TESTS)" != tests ] || ! env -u EBBMQ_PURE $(COMPILED); then
 	    exec $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
 	fi
-	$(BIN)/python -m pytest -m "not process" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest $(BROKERS) $(PYTEST_ARGS)
+	if [ -n "$(PYTEST_ARGS)" ]; then
+	    $(BIN)/python -m pytest -m "not process" $(PYTEST_ARGS)
+	    exec $(BIN)/python -m pytest $(BROKERS) $(PYTEST_ARGS)
+	fi
+	$(BESIDE) $(BROKERS)
 
 # A tree of its own: a sanitized module must never be found by a broker. Leaks are not looked for, because the interpreter
 # itself ends without freeing all; its own allocator is replaced, so that every object has guarded ends.
