@@ -5,10 +5,11 @@ copies appended ─► noted with them, in one block of the journal ─► writt
                    an end of the process leaves both or none          ▲
                                                          no file says so before the copies are safe
 ```
+Of originals whose copies are written beside the journal nothing is noted before those are synced.
 """
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from shards.store.journal import Journal
@@ -20,8 +21,8 @@ class Departing(Protocol):
     def note_leaving(self, positions: "array[int]") -> Journal | None:
         """Tell the journal that these are settled, and nobody else; the journal, if there is one."""
 
-    def settle_left(self, positions: "array[int]") -> None:
-        """Copies of these messages are safe, with what `note_leaving` has noted of them: they are done with."""
+    def settle_left(self, positions: "array[int]", *, was_noted: bool) -> None:
+        """Copies of these messages are safe, and what `note_leaving` has noted of them, if it was asked to."""
 
 
 class Departure(NamedTuple):
@@ -29,6 +30,7 @@ class Departure(NamedTuple):
 
     queue: Departing
     positions: "array[int]"
+    in_block: bool  # whether what a journal has of this turn has all of the copies
     journal: Journal | None = None  # that has been told so
 
 
@@ -54,14 +56,27 @@ class Departures:
         """Whether copies were made that no journal has been told of."""
         return bool(self._copied)
 
-    def add(self, queue: Departing, positions: "array[int]") -> None:
-        """Copies of these messages are in other queues."""
-        self._copied.append(Departure(queue, positions))
+    def add(self, queue: Departing, positions: "array[int]", in_block: Sequence[bool] = ()) -> None:
+        """Copies of these messages are in other queues.
+
+        `in_block`, if any is not: whether the block that a journal gets of this turn has all copies, for each of them.
+        What does not have them must not say that their originals are settled: it may be all that gets to the disk.
+        """
+        if all(in_block):
+            self._copied.append(Departure(queue, positions, in_block=True))
+            return
+        for wanted in (True, False):
+            some = array("Q", (at for at, is_in in zip(positions, in_block, strict=True) if is_in is wanted))
+            if some:
+                self._copied.append(Departure(queue, some, wanted))
 
     def note(self) -> Iterable[Journal]:
         """Have journals told in the block that brings the copies; which ones were."""
         copied, self._copied = self._copied, []
         for departure in copied:
+            if not departure.in_block:
+                self._noted.append(departure)
+                continue
             journal = departure.queue.note_leaving(departure.positions)
             self._noted.append(departure._replace(journal=journal))
             if journal is not None:
@@ -80,7 +95,8 @@ class Departures:
     def flushed(self) -> None:
         """Everything was written, and so all copies of which no journal was told."""
         noted, self._noted = self._noted, []
-        self._settle(noted)
+        self._settle(departure for departure in noted if departure.in_block)
+        self._syncing += [(self._await_round(self), departure) for departure in noted if not departure.in_block]
 
     def released(self, durable_through: int) -> bool:
         synced = [departure for number, departure in self._syncing if number <= durable_through]
@@ -95,5 +111,5 @@ class Departures:
         self._settle(leaving)
 
     def _settle(self, departures: Iterable[Departure]) -> None:
-        for queue, positions, _ in departures:
-            queue.settle_left(positions)
+        for queue, positions, in_block, _ in departures:
+            queue.settle_left(positions, was_noted=in_block)

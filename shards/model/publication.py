@@ -46,6 +46,11 @@ class Publication:
         return self._fields
 
     @property
+    def is_written_at_once(self) -> bool:
+        """Whether queues do so, and not with what a journal gets of the turn."""
+        return len(self.body) >= LARGE_BODY_BYTES and not self.is_atomic
+
+    @property
     def delay(self) -> int:
         """Milliseconds it is to wait at exchanges that delay; 0: it does not."""
         return delay_of(self.fields)
@@ -94,7 +99,7 @@ class Publication:
 
     def _append(self, queues: list[Queue], now: int) -> None:
         facts = self.facts
-        if len(self.body) >= LARGE_BODY_BYTES and not self.is_atomic:
+        if self.is_written_at_once:
             head = self._head(now, self.header)
             for queue in queues:
                 queue.append_large([head, self.body], len(head) + len(self.body), expires=facts.expires)

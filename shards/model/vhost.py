@@ -496,12 +496,15 @@ class VHost(Compactable):
         """
         return route(exchange, (routing_key, *copies), headers, identities, self.find_exchange, is_held)
 
-    def bury(self, queue: Queue, message: Record, reason: str, now: int) -> None:
-        """Publish a message that leaves `queue` to its dead letter exchange; without that exchange it is dropped."""
+    def bury(self, queue: Queue, message: Record, reason: str, now: int) -> bool:
+        """Publish a message that leaves `queue` to its dead letter exchange; without that exchange it is dropped.
+
+        Whether all copies are in what the journal gets of this turn: not those that are large, or wait.
+        """
         terms = queue.terms
         exchange = self._exchanges.get(terms.dead_letter_exchange or "")
         if exchange is None:
-            return
+            return True
         death = Death(message, queue.name, reason, now)
         keys = death.routing_keys
         if terms.dead_letter_routing_key is not None:
@@ -510,12 +513,13 @@ class VHost(Compactable):
         header = death.header
         copy = Publication(_address(exchange.name, keys[0]), header, properties.inspect(header), message.body)
         if exchange.deduplication is not None and exchange.deduplication.is_duplicate(copy.fields, now):
-            return
+            return True
         targets, _ = self.route(exchange, keys[0], copy.headers, keys[1:], copy.identities, copy.is_held)
         self.hold(copy, now)
         copy.enter([target for target in targets if not death.leads_in_circles(target.name)], now)
         if exchange.deduplication is not None:
             exchange.deduplication.remember(copy.fields, now)
+        return not (copy.held_at or copy.is_written_at_once)
 
     # messages that wait -----------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ class WaitingRoom(Compactable):
         if self._store is not None and self._store.dirty:
             self._store.flush()
 
-    def settle_left(self, positions: "array[int]") -> None:
+    def settle_left(self, positions: "array[int]", *, was_noted: bool) -> None:
         """Copies of these were written."""
         if self._awaits_disk and self._store is not None:
             self._settling.append((self._turn.await_round(self), positions))

@@ -398,7 +398,7 @@ def test_the_journal_keeps_the_news_of_what_leaves_until_its_queue_has_heard_it(
     dues = [journal.due]
     world.advance(WRITE_BACK_MS)
     dues.append(journal.due)
-    queue.settle_left(held)
+    queue.settle_left(held, was_noted=True)
     world.advance(WRITE_BACK_MS)
     world.advance(WRITE_BACK_MS)
 

@@ -103,6 +103,7 @@ class Copy:
     is_persistent: bool = False
     level: int = 0
     expires_at: int | None = None
+    is_large: bool = False
     is_held: bool = False
     returns: int = 0
     has_come_back: bool = False  # since the last start
@@ -311,10 +312,16 @@ class Expected:
 
     # turns ------------------------------------------------------------------------------------------------------------
 
-    def turn_written(self) -> None:
-        """Everything done so far has left the process."""
-        for change in self._unwritten:
-            change.is_written = True
+    def turn_written(self, *, synced: bool) -> None:
+        """Everything done so far has left the process; `synced`: and is on disk.
+
+        Large dead letters are not in the journal: till they are on disk nothing says that their originals are settled.
+        """
+        unwritten, self._unwritten = self._unwritten, []
+        for change in unwritten:
             if isinstance(change, Gone):
+                if change.is_buried and change.copy.is_large and not synced:
+                    self._unwritten.append(change)
+                    continue
                 change.is_noted = True
-        self._unwritten = []
+            change.is_written = True

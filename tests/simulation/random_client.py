@@ -26,6 +26,7 @@ class Published(NamedTuple):
     is_persistent: bool
     priority: int
     expiration: int | None
+    is_large: bool
 
 
 class RandomClient:

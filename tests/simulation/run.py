@@ -207,7 +207,9 @@ class Run:
                 body_of(self._number, size),
                 properties=properties,
             )
-            published = Published("" if is_fanout else queue.name, self._number, is_persistent, priority, expiration)
+            target = "" if is_fanout else queue.name
+            is_large = size >= LARGE_BYTES
+            published = Published(target, self._number, is_persistent, priority, expiration, is_large)
             if client.mode is Mode.TRANSACTIONS:
                 client.pending.append(published)
             else:
@@ -229,6 +231,7 @@ class Run:
                 published.is_persistent,
                 min(published.priority, queue.terms.priority_max),
                 self.shard.now + min(lives) if lives else None,
+                published.is_large,
             )
             queue.publish(copy)
             queue.terms.has_expiring = queue.terms.has_expiring or copy.expires_at is not None
@@ -557,7 +560,7 @@ class Run:
                 actual = vhost.queue(queue.name)
                 queue.check(actual.ready_count, actual.unacknowledged_count, written=written and not self.shard.is_slow)
                 if written:
-                    queue.turn_written()
+                    queue.turn_written(synced=not self.shard.is_slow)
         if written:
             self.commits = [commit for commit in self.commits if any(c.commit is commit for c in self.clients)]
 

@@ -84,7 +84,7 @@ def queue() -> Expected:
     queue = Expected("q", Terms(), 1)
     for number in (1, 2, 3):
         queue.publish(Copy(number, is_persistent=True))
-    queue.turn_written()
+    queue.turn_written(synced=True)
     return queue
 
 
@@ -105,7 +105,7 @@ def test_a_message_from_nowhere_is_told(queue: Expected) -> None:
 
 def test_a_settled_message_that_is_back_is_told(queue: Expected) -> None:
     queue.leave(2)
-    queue.turn_written()
+    queue.turn_written(synced=True)
 
     with pytest.raises(Violation, match="settled, and back"):
         queue.recovered([[1, 2, 3]], End.KILLED, 0, set())

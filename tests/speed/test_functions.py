@@ -165,8 +165,8 @@ def blocks(random: Random) -> Arguments:
         payload = records(random)["buffer"].tobytes() or random.randbytes(30)
         place = PLACE.pack(len(data) + PLACED_HEADER_BYTES + skip, 0)
         parts = [place, payload]
-        data += block_header(Kind.PLACED_RECORDS, salt, len(data), random.randrange(9), parts, len(place) + len(payload))
-        data += b"".join(parts)
+        placed = b"".join(parts)
+        data += block_header(Kind.PLACED_RECORDS, salt, len(data), random.randrange(9), parts, len(placed)) + placed
         data += bytes(-len(data) % 8)
     whole = surrounded(bytes(data), random)
     return {

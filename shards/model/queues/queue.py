@@ -3,6 +3,7 @@
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import ClassVar, Protocol
 
 from ipc.limits import DELIVERY_RUN_MAX
@@ -32,8 +33,11 @@ GENERATED = "amq.gen-"
 class Keeper(Protocol):
     """The vhost, as far as a queue needs it."""
 
-    def bury(self, queue: "Queue", message: record.Record, reason: str, now: int) -> None:
-        """Publish a message that leaves `queue` to its dead letter exchange."""
+    def bury(self, queue: "Queue", message: record.Record, reason: str, now: int) -> bool:
+        """Publish a message that leaves `queue` to its dead letter exchange.
+
+        Whether all copies are in what a journal gets of this turn; the others are written beside it.
+        """
 
     def delete_queue(self, queue: "Queue") -> int:
         """The queue has expired."""
@@ -319,7 +323,7 @@ class Queue(Bindable):
     # its terms --------------------------------------------------------------------------------------------------------
 
     def _make_upkeep(self) -> Upkeep:
-        return Upkeep(self.terms, self._bury, lambda positions: self._turn.departures.add(self, positions))
+        return Upkeep(self.terms, self._bury, partial(self._turn.departures.add, self))
 
     def used(self, now: int) -> None:
         """Somebody declared it or got something from it: its own expiry begins anew."""
@@ -412,13 +416,13 @@ class Queue(Bindable):
         store.settle_many(positions)
         self._turn.wake(self)
 
-    def settle_left(self, positions: "array[int]") -> None:
-        """Messages are done with of which the journal has been told."""
-        store = self.store
-        if store is None:
-            return
-        store.settle_left(positions)
-        self._turn.wake(self)
+    def settle_left(self, positions: "array[int]", *, was_noted: bool) -> None:
+        """Messages are done with of which the journal has been told, or is to be."""
+        if not was_noted:
+            self.settle(positions)
+        elif self.store is not None:
+            self.store.settle_left(positions)
+            self._turn.wake(self)
 
     def reject(self, positions: "array[int]") -> None:
         """A consumer wants none of these messages."""
@@ -430,15 +434,15 @@ class Queue(Bindable):
         if store is None or self.terms.dead_letter_exchange is None:
             self.settle(positions)
             return
+        in_block = []
         for position in positions:
             span = store.read(position)
-            self._bury(record.decode(span.buffer, span.start), reason, self._turn.now)
-        self._turn.departures.add(self, positions)
+            in_block.append(self._bury(record.decode(span.buffer, span.start), reason, self._turn.now))
+        self._turn.departures.add(self, positions, in_block)
         self._turn.wake(self)
 
-    def _bury(self, message: record.Record, reason: str, now: int) -> None:
-        if self._keeper is not None:
-            self._keeper.bury(self, message, reason, now)
+    def _bury(self, message: record.Record, reason: str, now: int) -> bool:
+        return self._keeper is None or self._keeper.bury(self, message, reason, now)
 
     def pieces(self) -> Iterable[Piece]:
         """What of its files belongs to it at this moment; nothing if it was deleted."""

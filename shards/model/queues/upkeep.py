@@ -20,10 +20,11 @@ from shards.store.blocks import Buffer
 from shards.store.message_store import Span
 from shards.store.priority_store import QueueStore
 
-Bury = Callable[[record.Record, str, int], None]
-"""Publish a message to the dead letter exchange: with the reason, at this time."""
+Bury = Callable[[record.Record, str, int], bool]
+"""Publish a message to the dead letter exchange: with the reason, at this time; as `Keeper.bury`."""
 
-Settle = Callable[["array[int]"], None]
+Settle = Callable[["array[int]", list[bool]], None]
+"""Have these messages settled when their copies are safe; with what `Bury` has said of each."""
 
 _length: Final = Struct("<I").unpack_from
 _lengths: Final = Struct("<IH").unpack_from
@@ -136,6 +137,4 @@ class Upkeep:
         if self._terms.dead_letter_exchange is None:
             store.settle_many(positions)
             return
-        for found in records:
-            self._bury(found, reason, now)
-        self._settle_buried(positions)
+        self._settle_buried(positions, [self._bury(found, reason, now) for found in records])
