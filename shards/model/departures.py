@@ -9,7 +9,7 @@ Of originals whose copies are written beside the journal nothing is noted before
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from shards.store.journal import Journal
@@ -104,11 +104,25 @@ class Departures:
         self._settle(synced)
         return bool(self._syncing)
 
-    def hurry(self, queue: Departing) -> None:
-        """This queue is about to be closed: it settles what was written."""
-        leaving = [departure for _, departure in self._syncing if departure.queue is queue]
-        self._syncing = [syncing for syncing in self._syncing if syncing[1].queue is not queue]
-        self._settle(leaving)
+    def concern(self, queues: Collection[Departing]) -> bool:
+        """Whether anything has left one of these and is not settled there."""
+        pending = [*self._copied, *self._noted, *(departure for _, departure in self._syncing)]
+        return any(departure.queue in queues for departure in pending)
+
+    def hurry(self, queues: Collection[Departing]) -> None:
+        """All copies are on disk of what has left these: settle it, whatever a journal was told."""
+        for departure in self._copied:
+            if departure.queue in queues:
+                departure.queue.settle_left(departure.positions, was_noted=False)
+        told = [*self._noted, *(departure for _, departure in self._syncing)]
+        self._settle(departure for departure in told if departure.queue in queues)
+        self.forget(queues)
+
+    def forget(self, queues: Collection[Departing]) -> None:
+        """These are closed; what was not settled there will be found in both places."""
+        self._copied = [departure for departure in self._copied if departure.queue not in queues]
+        self._noted = [departure for departure in self._noted if departure.queue not in queues]
+        self._syncing = [syncing for syncing in self._syncing if syncing[1].queue not in queues]
 
     def _settle(self, departures: Iterable[Departure]) -> None:
         for queue, positions, in_block, _ in departures:

@@ -4,7 +4,7 @@ Changes to durable things are noted in `changes`, in order; the shard's host com
 asked hears about it when that round is on disk.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -677,14 +677,13 @@ class VHost(Compactable):
         safe; and why.
         """
         unwritten: list[tuple[Queue | WaitingRoom, OSError]] = []
-        rooms = [(exchange.waiting_room, exchange.is_durable) for exchange in self._exchanges.values()]
-        places = [*((queue, self._is_stored(queue)) for queue in self.queues()), *rooms]
-        for place, lasts in places:
-            if place is None:
-                continue
-            if not lasts:
+        lasting = dict.fromkeys(place for _, place in self.places())
+        rooms = (exchange.waiting_room for exchange in self._exchanges.values())
+        for place in (*self.queues(), *rooms):
+            if place is not None and place not in lasting:
                 place.delete()
-                continue
+        self._settle_departed(lasting)
+        for place in lasting:
             try:
                 place.close()
             except OSError as fault:
@@ -697,6 +696,25 @@ class VHost(Compactable):
         if not unwritten:
             self._close_register()
         return unwritten
+
+    def _settle_departed(self, places: Collection[Queue | WaitingRoom]) -> None:
+        """What has copies elsewhere and still waits for the disk: bring those there first, as each is closed by itself.
+
+        When the disk refuses, it stays where it is as well.
+        """
+        departures = self._turn.departures
+        if not departures.concern(places):
+            return
+        try:
+            for place in places:
+                place.write()
+            if self._journal is not None:
+                self._journal.begin_checkpoint().run()
+            self._files.take_unsynced().run()
+        except OSError:
+            departures.forget(places)
+        else:
+            departures.hurry(places)
 
     def _close_register(self) -> None:
         """Of queues only: what waits at exchanges is read by every start."""

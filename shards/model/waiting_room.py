@@ -38,7 +38,6 @@ class WaitingRoom(Compactable):
         "_awaits_disk",
         "_release",
         "_schedule",
-        "_settling",
         "_store",
         "_turn",
         "appointment",
@@ -59,7 +58,6 @@ class WaitingRoom(Compactable):
         self._store: MessageStore | None = store
         self._release = release
         self._awaits_disk = awaits_disk
-        self._settling: list[tuple[int, array[int]]] = []  # what was released, with the round its copies are part of
         self._schedule = Schedule()
         self._seat_new(store)
         turn.wake(self)
@@ -121,20 +119,16 @@ class WaitingRoom(Compactable):
         return None
 
     def flush(self, now: int) -> None:
+        self.write()
+
+    def write(self) -> None:
+        """Write everything to its place. Raises OSError."""
         if self._store is not None and self._store.dirty:
             self._store.flush()
 
     def settle_left(self, positions: "array[int]", *, was_noted: bool) -> None:
-        """Copies of these were written."""
-        if self._awaits_disk and self._store is not None:
-            self._settling.append((self._turn.await_round(self), positions))
-        else:
-            self._settle(positions)
-
-    def released(self, durable_through: int) -> bool:
-        while self._settling and self._settling[0][0] <= durable_through:
-            self._settle(self._settling.pop(0)[1])
-        return bool(self._settling)
+        """Copies of these are safe."""
+        self._settle(positions)
 
     def _settle(self, positions: "array[int]") -> None:
         if self._store is not None:
@@ -165,7 +159,8 @@ class WaitingRoom(Compactable):
                 self._release(message, now)
         finally:
             if released:
-                self._turn.departures.add(self, released)
+                # Nothing is noted of it before its copies are where it awaits them.
+                self._turn.departures.add(self, released, [not self._awaits_disk] * len(released))
 
     # its end ----------------------------------------------------------------------------------------------------------
 
@@ -189,8 +184,6 @@ class WaitingRoom(Compactable):
 
     def _leave(self) -> MessageStore | None:
         self._turn.agenda.clear(self)
-        self._turn.forget(self)
-        self._settling = []
         self._schedule = Schedule()
         store, self._store = self._store, None
         return store

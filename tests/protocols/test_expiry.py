@@ -141,6 +141,18 @@ def test_messages_that_expired_while_the_broker_was_down_are_gone(tmp_path: Path
     assert ready(later.client().open(), "q") == 0
 
 
+def test_what_somebody_asked_for_too_late_does_not_come_back_after_a_crash(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client().open()
+    client.declare("q", durable=True, arguments={"x-message-ttl": 1000})
+    world.advance(1)
+    client.publish("", "q", b"old", persistent=True)
+    world.now = world.turn.now = world.now + 1000  # and the appointment is some milliseconds later
+
+    assert client.get("q") is None
+    assert world.crash().vhost.queue("q").ready_count == 0
+
+
 def test_an_unused_queue_expires(world: World, client: Client) -> None:
     client.declare("q", arguments={"x-expires": 1000})
 

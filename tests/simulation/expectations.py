@@ -121,6 +121,7 @@ class Gone:
     is_durable: bool = False
     is_noted: bool = False  # a turn that was written says so
     is_buried: bool = False  # a copy went to the dead letters
+    is_purged: bool = False  # from there
     is_recent: bool = True  # since the last start
 
 
@@ -251,7 +252,7 @@ class Expected:
                 if copy.number not in numbers:
                     self._check_loss(copy, end, now, numbers, graves)
             for gone in self.gone.values():
-                if gone.is_buried and gone.copy.number not in numbers | graves:
+                if gone.is_buried and not gone.is_purged and gone.copy.number not in numbers | graves:
                     self._check_burial(gone, end)
         self._begin_again(numbers, end)
 

@@ -175,7 +175,7 @@ class Run:
         for copy in queue.ready():
             queue.leave(copy.number)
             if queue.buries is not None and copy.number in queue.buries.gone:
-                queue.buries.gone[copy.number].is_buried = False  # no longer to be found among the dead letters
+                queue.buries.gone[copy.number].is_purged = True
         client.wire.say(commands.Queue.Purge(queue=queue.name))
 
     def publish(self) -> None:

@@ -358,6 +358,7 @@ class Queue(Bindable):
             return False
         if self._waiting:
             self.deliver(now)
+            self._turn.wake(self)  # for the rest, and to have it noted what is gone if nothing comes in
         return self._is_at_limit()
 
     def _is_at_limit(self) -> bool:
@@ -389,6 +390,7 @@ class Queue(Bindable):
         upkeep = self._current_upkeep()
         if self.store is not None and upkeep is not None:
             upkeep.after_delivery(self.store, now)
+            self._turn.wake(self)  # which has it noted what is gone
 
     def look_again(self, now: int) -> None:
         """A message may have expired, or the queue itself."""
@@ -488,6 +490,11 @@ class Queue(Bindable):
         else:
             journal.forget(self)
 
+    def write(self) -> None:
+        """Write everything to its place. Raises OSError."""
+        if self.store is not None:
+            self.store.flush()
+
     def write_back(self, now: int, *, whole: bool) -> bool:
         return self.store is not None and self.store.write_back(now, whole=whole)
 
@@ -509,7 +516,6 @@ class Queue(Bindable):
 
         Raises OSError when something could not be written; the files are closed all the same.
         """
-        self._turn.departures.hurry(self)
         if self.store is not None:
             self.store.close()
 
