@@ -181,7 +181,7 @@ class MessageStore(Compactable):
         self._noted = 0  # how much of the tail the journal has
         self._must_note = False  # something persistent came behind that
         self._told_early = False  # it may know of settled records behind that
-        self._is_part = False  # some of the tail is part of what is to be noted as a whole
+        self._is_part = False  # some of the tail is part of what is to be written by the journal as a whole
         self._leaving = 0  # how often the journal was told before us what is settled
         self._is_noted = False  # whether it has ever had anything that is to be kept
         self._files = files
@@ -428,8 +428,6 @@ class MessageStore(Compactable):
         it would have the tail written before all of a whole is noted that the tail has part of.
         """
         if self._is_part:
-            room = SEGMENT_OFFSET_MAX - (self._tail_base & OFFSET_MASK)
-            self._tail_bytes_max = max(self._tail_bytes_max, min(room, len(self._tail) + total_bytes))
             return self.append(b"".join(parts))
         try:
             if self._tail_count:
@@ -451,12 +449,22 @@ class MessageStore(Compactable):
         """Bytes the tail may hold before it is written early or belongs into another segment; may be negative."""
         return min(TAIL_BYTES_MAX, self._segment_room())
 
+    @property
+    def _tail_bytes_limit(self) -> int:
+        """Bytes of the tail that have a position, in a segment that may become too large."""
+        return SEGMENT_OFFSET_MAX - (self._tail_base & OFFSET_MASK)
+
     def _segment_room(self) -> int:
-        positions = SEGMENT_OFFSET_MAX - (self._tail_base & OFFSET_MASK)
-        return min(positions, self._segment_bytes_max - self._written_end() - PLACED_HEADER_BYTES)
+        return min(self._tail_bytes_limit, self._segment_bytes_max - self._written_end() - PLACED_HEADER_BYTES)
 
     def _make_room(self, record_bytes: int) -> int:
-        """Write early, or begin another segment; the index in the tail for a record of this size."""
+        """Write early, or begin another segment; the index in the tail for a record of this size.
+
+        What is part of a whole is not written early, however much it is: the journal has all of it in one block.
+        """
+        if self._is_part and len(self._tail) + record_bytes <= self._tail_bytes_limit:
+            self._tail_bytes_max = min(len(self._tail) + max(record_bytes, TAIL_BYTES_MAX), self._tail_bytes_limit)
+            return len(self._tail)
         if self._tail_count:
             self.note()
             self._drop_settled_front()
@@ -466,7 +474,7 @@ class MessageStore(Compactable):
                 self._write_tail()
             except OSError as fault:
                 # Keep it, in a segment that may become too large: flush() will tell, and succeed some day.
-                self._tail_bytes_max = SEGMENT_OFFSET_MAX - (self._tail_base & OFFSET_MASK)
+                self._tail_bytes_max = self._tail_bytes_limit
                 if len(self._tail) + record_bytes > self._tail_bytes_max:
                     raise OSError(errno.ENOSPC, "too much is waiting to be written", self._directory) from fault
                 return len(self._tail)
@@ -862,7 +870,6 @@ class MessageStore(Compactable):
         journal = self.journal
         if journal is None:
             return None
-        self._is_part = False
         if self._must_note:
             with memoryview(self._tail) as tail:
                 journal.note_appended(self._store, self._tail_base + self._noted, tail[self._noted :])
@@ -921,6 +928,7 @@ class MessageStore(Compactable):
 
         Raises OSError as `flush`.
         """
+        self._is_part = False
         self._unlink_settled()
         if self._tail_count and self._tail_settled_count == self._tail_count:
             self._rewind()

@@ -63,9 +63,8 @@ class Terms:
 class Commit:
     """A transaction that was asked to be committed."""
 
-    segment_writes: int  # when it was asked for
-    refusals: int  # the same
-    is_split: bool = False  # some of it was written before its turn was, or because its turn could not be
+    refusals: int  # when it was asked for
+    is_split: bool = False  # some of it was written because its turn could not be
     published: "list[tuple[Expected, Copy]]" = field(default_factory=list)
     settled: "list[tuple[Expected, int]]" = field(default_factory=list)
     gone: "list[Gone]" = field(default_factory=list)

@@ -242,9 +242,7 @@ class Run:
         client = self.some_client(Mode.TRANSACTIONS)
         if client is None or self.shard.is_blocked:
             raise NothingToDo
-        commit = client.commit = self.shard.commit_received = Commit(
-            self.shard.simulated.segment_writes, self.shard.simulated.refusals
-        )
+        commit = client.commit = Commit(self.shard.simulated.refusals)
         pending, client.pending = client.pending, []
         for published in pending:  # which is routed when it is committed
             copies = self._route(client, published)
@@ -422,7 +420,6 @@ class Run:
     def end(self, end: End) -> None:
         """The process is gone; begin again, with a disk that may fail once more while it does."""
         self.tally[_ENDS[end]] += 1
-        self.shard.note_split()
         for commit in self.commits:
             # While a disk refuses, what makes room on it cannot wait.
             commit.is_split = commit.is_split or self.shard.simulated.refusals > commit.refusals

@@ -152,7 +152,6 @@ class SimulatedFiles:
         self.tally: Tally = Tally() if tally is None else tally
         self.calls = 0  # that change something
         self.bytes_written = 0
-        self.segment_writes = 0  # begun
         self.refusals = 0
         self.released: list[str] = []  # whose pages were given back, in order
         self.sync_fault: OSError | None = None
@@ -274,7 +273,6 @@ class SimulatedFiles:
             self.refusals += 1
             self.tally[Exercised.NO_SPACE] += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        self.segment_writes += path.endswith(".messages")
         content = b"".join(parts)
         fault = self._fault(path)
         if fault is not None:

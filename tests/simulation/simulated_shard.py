@@ -24,7 +24,6 @@ from shards.store.message_store import MessageStore
 from shards.store.recovery import RecoveryReport
 from tests.protocols.conversation import Client, World
 from tests.simulation.exercised import Exercised
-from tests.simulation.expectations import Commit
 from tests.simulation.simulated_files import SimulatedFiles
 from tests.simulation.sliced_pass import SlicedPass
 from tests.store.messages import take
@@ -59,7 +58,6 @@ class SimulatedShard(World):
         self.is_unreadable = False  # some queue, which is not what it should be until it can be read
         self.is_slow = False  # rounds and checkpoints end only when `proceed` is told to
         self.reports: list[RecoveryReport] = []
-        self.commit_received: Commit | None = None
         self.compaction: SlicedPass | None = None  # under way
         self._directory = directory
         self._round: tuple[int, Sequence[tuple[Definitions, list[Change]]], SyncBatch] | None = None
@@ -87,7 +85,6 @@ class SimulatedShard(World):
 
     def finish_turn(self) -> None:
         """Raises SyncFailed when the shard has to end."""
-        self.note_split()
         while True:
             for connection in self._take_resumable():
                 self.guarded(connection, partial(connection.resume, self.now))
@@ -120,12 +117,6 @@ class SimulatedShard(World):
                 self.clients.remove(client)
             connection.vhost.connections.pop(connection, None)
             connection.lost()
-
-    def note_split(self) -> None:
-        """Whether what was received before this turn's end has made a store write early."""
-        commit, self.commit_received = self.commit_received, None
-        if commit is not None:
-            commit.is_split = self.simulated.segment_writes > commit.segment_writes
 
     def proceed(self, *, ends: bool) -> None:
         """Begin the round and the checkpoint that are wanted, and end them."""
