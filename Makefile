@@ -29,8 +29,8 @@ SANITIZED       := build/sanitized/tree
 SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols --ignore=tests/ipc/test_allocator.py
 FUZZ_SECONDS    ?= 60
 
-.PHONY: help run build test lint types imports tests interpreted sanitize format bench bench-quick bench-memory bench-instructions lock clean
-.PHONY: conformance fuzz hostile memory-table simulate torture
+.PHONY: help run build test lint types imports everything tests interpreted sanitize format bench bench-quick bench-memory bench-instructions lock clean
+.PHONY: brokers brokers-interpreted parts parts-interpreted conformance fuzz hostile memory-table simulate torture
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
@@ -55,11 +55,7 @@ build: $(VENV)/.installed ## compile the hot modules beside their sources
 # Every check runs even when an earlier one failed, so that one run tells all.
 test: $(VENV)/.installed-test ## lint, types, import contracts, and tests at both speeds (TESTS=tests PYTEST_ARGS=)
 	@failed=()
-	for check in lint types imports build tests interpreted; do
-	    if [ $$check = tests ] && ! $(COMPILED); then
-	        echo "======== TESTS ARE NOT RUN COMPILED: nothing is compiled ========" >&2
-	        continue
-	    fi
+	for check in lint types imports build everything; do
 	    echo "== $$check"
 	    started=$$SECONDS
 	    if ! $(MAKE) $$check; then failed+=("$$check"); fi
@@ -78,31 +74,42 @@ imports: $(VENV)/.installed-test ## import-linter: who may import whom
 	@PYTHONPATH=. $(BIN)/lint-imports
 
 # Whole brokers are waited for most of the time, and what needs none is computed meanwhile; told one after the other.
-BESIDE = beside() { \
-	    said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
-	    $(BIN)/python -m pytest -m "not process" > "$$said" 2>&1 & other=$$!; \
-	    code=0; $(BIN)/python -m pytest "$$@" || code=$$?; \
-	    wait $$other || code=$$?; cat "$$said"; exit $$code; }; beside
+everything: $(VENV)/.installed-test
+	@if [ "$(TESTS)$(PYTEST_ARGS)" != tests ]; then
+	    $(MAKE) tests && $(MAKE) interpreted
+	    exit
+	fi
+	lane() { code=0; for part in "$$@"; do echo "== $$part"; $(MAKE) $$part || code=$$?; done; return $$code; }
+	said=$$(mktemp); trap 'rm -f "$$said"' EXIT
+	if $(COMPILED); then
+	    lane parts parts-interpreted > "$$said" 2>&1 & beside=$$!
+	    code=0; lane brokers brokers-interpreted || code=$$?
+	else
+	    echo "======== TESTS ARE NOT RUN COMPILED: nothing is compiled ========" >&2
+	    lane parts-interpreted > "$$said" 2>&1 & beside=$$!
+	    code=0; BROKERS="-m process" lane brokers-interpreted || code=$$?
+	fi
+	wait $$beside || code=$$?
+	cat "$$said"
+	exit $$code
 
 tests: build $(VENV)/.installed-test ## pytest alone, at the speed that can be had
-	@if [ "$(TESTS)$(PYTEST_ARGS)" != tests ]; then
-	    exec $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
-	fi
-	$(BESIDE) -m process
-
-# Where `tests` runs compiled, what whole brokers show is shown there; interpreted ones have to show what goes through them.
-BROKERS := $(addprefix tests/clients/test_,pika.py bad_input.py sudden_death.py speed.py)
+	@$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
 
 interpreted: $(VENV)/.installed-test ## pytest alone, the hot modules interpreted
-	@export EBBMQ_PURE=1
-	if [ "$(TESTS)" != tests ] || ! env -u EBBMQ_PURE $(COMPILED); then
-	    exec $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
-	fi
-	if [ -n "$(PYTEST_ARGS)" ]; then
-	    $(BIN)/python -m pytest -m "not process" $(PYTEST_ARGS)
-	    exec $(BIN)/python -m pytest $(BROKERS) $(PYTEST_ARGS)
-	fi
-	$(BESIDE) $(BROKERS)
+	@EBBMQ_PURE=1 $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+# Where tests run compiled, what whole brokers show is shown there; interpreted ones have to show what goes through them.
+BROKERS ?= $(addprefix tests/clients/test_,pika.py bad_input.py sudden_death.py speed.py)
+
+parts:
+	@$(BIN)/python -m pytest -m "not process"
+parts-interpreted:
+	@EBBMQ_PURE=1 $(BIN)/python -m pytest -m "not process"
+brokers:
+	@$(BIN)/python -m pytest -m process
+brokers-interpreted:
+	@EBBMQ_PURE=1 $(BIN)/python -m pytest $(BROKERS)
 
 # A tree of its own: a sanitized module must never be found by a broker. Leaks are not looked for, because the interpreter
 # itself ends without freeing all; its own allocator is replaced, so that every object has guarded ends.

@@ -354,7 +354,7 @@ def test_whatever_fails_while_it_is_copied_the_vhost_does_not_notice(tmp_path: P
         home = tmp_path / str(call)
         home.mkdir()
         life = Life(home, files, "fsync", seed=3)
-        life.go_on(40)
+        life.go_on(15)
         made = cut(life.world, home / "backup")
         before = {name: files.content(name) for name in files.names()}
         files.refuse(call, error)
