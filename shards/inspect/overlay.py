@@ -6,8 +6,8 @@ to is copied into memory first; `forget_changes` after each store keeps that to 
 
 import mmap
 import os
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from shards.store.blocks import Buffer
@@ -150,6 +150,9 @@ class Overlay:
 
     def forget(self, path: str) -> None:
         self._maps.pop(path, None)
+
+    def reading_ahead(self, directories: Mapping[str, Collection[str]]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def take_unsynced(self) -> _Nothing:
         return _Nothing()

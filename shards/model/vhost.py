@@ -94,6 +94,7 @@ class VHost(Compactable):
         self.sampling = sampling or Sampling()
         self.tally: Tally | None = Tally(VHOST_COUNTERS)
         self.paths = VHostDirectory(directory)
+        self._durable_at, self._transient_at = str(self.paths.queues), str(self.paths.transient)
         self._files = files
         self._settings = settings
         self._turn = turn
@@ -788,8 +789,7 @@ class VHost(Compactable):
         )
 
     def _directory(self, queue: Queue) -> str:
-        parent = self.paths.queues if self._is_stored(queue) else self.paths.transient
-        return str(parent / str(queue.number))
+        return f"{self._durable_at if self._is_stored(queue) else self._transient_at}/{queue.number}"
 
     def _take_number(self) -> int:
         self._number_next += 1

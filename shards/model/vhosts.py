@@ -1,6 +1,6 @@
 """The virtual hosts this shard owns, the rights of their users, and the way in for clients."""
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from shards.model.turn import FreshName, Notice, Turn
 from shards.model.vhost import VHost
 from shards.model.waiting_room import WaitingRoom
 from shards.store import unsynced
-from shards.store.definitions import Change, Definitions
+from shards.store.definitions import Change, Definitions, QueueDefinition
 from shards.store.files import Files
 from shards.store.recovery import RecoveryReport
 from shards.store.register import Known
 from shards.store.replay import replay
+from shards.store.segment import segment_name
 from shards.store.unsynced import UnsyncedFiles
 
 _NOTHING = Permissions(configure="", write="", read="")
@@ -77,28 +78,30 @@ class VHosts(Compactable):
             is_complete = vhost.register.is_complete and not self._files.list(str(paths.journal))
             vhost.register.begin()
             numbers = {queue.number for queue in stored.queues}
+            queues = str(paths.queues)
             self._remove_orphans(paths.queues, set(map(str, numbers)))
             self._remove_orphans(
                 paths.delayed, {str(exchange.number) for exchange in stored.exchanges} | PREDECLARED.keys()
             )
-            replay(
-                self._files,
-                str(paths.journal),
-                lambda number: str(paths.queues / str(number)) if number in numbers else None,
-                report,
-            )
-            if vhost.awaits_disk:
-                unsynced.catch_up(self._files, paths)
-            else:
-                unsynced.mark(self._files, paths)
-            vhost.restore(
-                stored.exchanges,
-                stored.queues,
-                stored.bindings,
-                report,
-                self._turn.now,
-                lambda number: Known(entries.pop(number, {}), is_complete),
-            )
+            with self._files.reading_ahead({} if is_complete else _to_be_read(queues, stored.queues, entries)):
+                replay(
+                    self._files,
+                    str(paths.journal),
+                    lambda number: f"{queues}/{number}" if number in numbers else None,
+                    report,
+                )
+                if vhost.awaits_disk:
+                    unsynced.catch_up(self._files, paths)
+                else:
+                    unsynced.mark(self._files, paths)
+                vhost.restore(
+                    stored.exchanges,
+                    stored.queues,
+                    stored.bindings,
+                    report,
+                    self._turn.now,
+                    lambda number: Known(entries.pop(number, {}), is_complete),
+                )
             # Numbers of deleted queues, and of segments in queues that are empty, are used again: what had them before
             # must not come back. A file that is not there leads to the directories it would be in.
             self._files.sync_batch(*(str(place / "nothing") for place in (paths.queues, paths.delayed))).run()
@@ -203,3 +206,12 @@ class VHosts(Compactable):
             access.change(permissions or _NOTHING)
         if owner is not None:
             owner.revision += 1  # remembered routes were checked against the old rights
+
+
+def _to_be_read(
+    place: str, queues: Iterable[QueueDefinition], known: Mapping[int, Iterable[int]]
+) -> dict[str, set[str]]:
+    """Directories of queues, with those segments in each of which the register has all but the proof."""
+    return {
+        f"{place}/{queue.number}": {segment_name(number) for number in known.get(queue.number, ())} for queue in queues
+    }

@@ -10,7 +10,8 @@ import errno
 import mmap
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Protocol
 
@@ -18,6 +19,7 @@ from ipc.messages.commands import Level
 from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.store.blocks import Buffer
 from shards.store.copying import Copying, DiskCopying
+from shards.store.read_ahead import reading_ahead
 
 IOV_PARTS_MAX: Final = 1024  # IOV_MAX of Linux
 MAPS_OPEN_MAX: Final = 512  # of one shard, each one more descriptor until Python 3.13
@@ -89,6 +91,12 @@ class Files(Protocol):
 
     def list(self, path: str) -> Sequence[str]:
         """Names in a directory, sorted; a directory that does not exist has none."""
+
+    def reading_ahead(self, directories: Mapping[str, Collection[str]]) -> AbstractContextManager[None]:
+        """Within, files in these directories are read one after the other, of those named with each only the head.
+
+        What cannot be read is told by whoever reads it.
+        """
 
     def take_unsynced(self) -> SyncBatch:
         """Everything written with `sync=True` since the last take, with the directory entries leading to it."""
@@ -340,6 +348,9 @@ class DiskFiles(Compactable):
             return sorted(os.listdir(path))
         except FileNotFoundError:
             return []
+
+    def reading_ahead(self, directories: Mapping[str, Collection[str]]) -> AbstractContextManager[None]:
+        return reading_ahead(directories)
 
     # giving back ------------------------------------------------------------------------------------------------------
 

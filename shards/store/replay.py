@@ -129,6 +129,7 @@ class _Completed:
         self._directory = directory
         self._segment = Segment(directory, number, 0)
         self._exists = False
+        self._size = 0  # of the file, before anything is appended
         self._end = FILE_HEADER_BYTES
         self._places: list[tuple[int, int, int]] = []  # positions from and to of blocks, and where each begins
         self._look()
@@ -146,6 +147,7 @@ class _Completed:
             return
         if not size:
             return
+        self._size = size
         content = self._files.map(segment.path, size)
         header = read_file_header(content, SEGMENT_MAGIC, segment.path)
         start = FILE_HEADER_BYTES
@@ -169,7 +171,7 @@ class _Completed:
                 self._append(start, run)
         if self._exists and settled:
             self._settle(settled)
-        if appended and self._exists:
+        if appended and self._exists and self._size > self._end:
             # What was torn is there again; what is left of it is no damage.
             self._files.allocate(self._segment.path, self._end)
 
@@ -194,19 +196,23 @@ class _Completed:
         parts: list[bytes | memoryview] = [PLACE.pack(offset, 0), records]
         payload_bytes = PLACE.size + len(records)
         at = self._end
+        head: list[bytes] = []
         if not self._exists:
             segment.salt = self._files.nonce()
-            self._files.make_directory(self._directory, sync=True)
-            self._files.unlink(segment.path)
-            self._files.create(segment.path, 0, sync=True)
-            self._files.write(segment.path, 0, [file_header(SEGMENT_MAGIC, segment.number, segment.salt)], sync=False)
+            self._create()
+            head.append(file_header(SEGMENT_MAGIC, segment.number, segment.salt))
             self._exists = True
         count = sum(1 for _ in _records(records))
-        header = block_header(Kind.PLACED_RECORDS, segment.salt, at, count, parts, payload_bytes)
+        head.append(block_header(Kind.PLACED_RECORDS, segment.salt, at, count, parts, payload_bytes))
         self._places.append((offset, offset + len(records), at))
         self._end = aligned(at + BLOCK_HEADER_BYTES + payload_bytes)
         padding = bytes(self._end - at - BLOCK_HEADER_BYTES - payload_bytes)
-        self._files.write(segment.path, at, [header, *parts, padding], sync=False)
+        self._files.write(segment.path, 0 if len(head) > 1 else at, [*head, *parts, padding], sync=False)
+
+    def _create(self) -> None:
+        self._files.make_directory(self._directory, sync=True)
+        self._files.unlink(self._segment.path)
+        self._files.create(self._segment.path, 0, sync=True)
 
     def _settle(self, settled: Settled) -> None:
         segment = self._segment

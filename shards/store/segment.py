@@ -48,6 +48,11 @@ DAMAGED_SUFFIX: Final = ".damaged"
 RECORDS_KINDS: Final = (Kind.RECORDS, Kind.PLACED_RECORDS)
 
 
+def segment_name(number: int) -> str:
+    """Of its file."""
+    return f"{number:010d}{MESSAGES_SUFFIX}"
+
+
 _FOUND_BY_READING: Final = (
     "acks",
     "capacity",
@@ -105,7 +110,7 @@ class Segment(Compactable):
 
     def __init__(self, directory: str, number: int, salt: int) -> None:
         self.number = number
-        self.path = f"{directory}/{number:010d}{MESSAGES_SUFFIX}"
+        self.path = f"{directory}/{segment_name(number)}"
         self.salt = salt
         self.size = FILE_HEADER_BYTES  # where the next block goes
         self.capacity = 0  # of the file; 0: there is none yet

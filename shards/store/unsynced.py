@@ -6,7 +6,8 @@ not be safe: what takes it, the end of the machine, has taken everything else th
 """
 
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from ipc.data_directory import VHostDirectory
 from shards.store.blocks import Buffer
@@ -60,6 +61,9 @@ class UnsyncedFiles:
 
     def list(self, path: str) -> Sequence[str]:
         return self._files.list(path)
+
+    def reading_ahead(self, directories: Mapping[str, Collection[str]]) -> AbstractContextManager[None]:
+        return self._files.reading_ahead(directories)
 
     def take_unsynced(self) -> SyncBatch:
         return self._files.take_unsynced()

@@ -8,8 +8,8 @@ one of the next calls fail, `stop` ends the "process" in the middle of one.
 import errno
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from random import Random
 
@@ -349,6 +349,9 @@ class SimulatedFiles:
         return sorted(
             os.path.basename(name) for name in {*self._files, *self._directories} if os.path.dirname(name) == path
         )
+
+    def reading_ahead(self, directories: Mapping[str, Collection[str]]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def take_unsynced(self) -> SimulatedSyncBatch:
         batch = self._batch(self._unsynced, self._unsynced_directories)
