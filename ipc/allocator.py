@@ -13,6 +13,8 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _HOLES: Final = tuple(range(64 * KIB, 1024, -1024)) + tuple(range(1032, 8, -16))  # sizes of blocks, largest first
+_CACHED: Final = range(24, 1033, 16)  # sizes of blocks of which each thread has a cache
+_CACHED_EACH: Final = 7
 _SMALL_OBJECT_BYTES: Final = 64  # about what is asked of the interpreter's own allocator each time
 
 
@@ -84,6 +86,24 @@ def trim_allocator() -> bool:
         return False
     trim(0)
     return True
+
+
+def renew_cache() -> None:
+    """Have this thread's cache of small free blocks hold others than those a spike left in it, before it is trimmed.
+
+    glibc keeps up to seven freed blocks of each size for the thread that freed them, and counts them as used: they lie
+    wherever a spike's last objects did, and each keeps a page (measured: 1.5 MB after a spike of 36). Nothing empties
+    that cache. So all of it is taken out, and as many again, which come from where there is room between other blocks;
+    those go back first and fill it. Measured: 0.6 ms.
+    """
+    allocate = _find("malloc", ctypes.c_size_t, returns=ctypes.c_void_p)
+    release = _find("free", ctypes.c_void_p)
+    if allocate is None or release is None:
+        return
+    for size in _CACHED:
+        blocks = [allocate(size) for _ in range(2 * _CACHED_EACH)]
+        for block in reversed(blocks):
+            release(block)
 
 
 def allocated_bytes() -> int:

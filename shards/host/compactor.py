@@ -19,7 +19,7 @@ import structlog
 import trio
 from msgspec import structs
 
-from ipc.allocator import allocated_bytes, trim_allocator
+from ipc.allocator import allocated_bytes, renew_cache, trim_allocator
 from ipc.limits import (
     FAILURES_LOGGED_MAX,
     GARBAGE_BYTES_CRITICAL_MAX,
@@ -118,6 +118,10 @@ class Compactor:
             allocated = await trio.to_thread.run_sync(allocated_bytes)
             await pause()
             tally.slice(self._garbage.collect(allocated, command.level))
+            await trio.to_thread.run_sync(trim_allocator)
+            began_renewing = self._clock()
+            renew_cache()
+            tally.slice(self._clock() - began_renewing)
             await trio.to_thread.run_sync(trim_allocator)
         after = await _memory()
         if tally.failures:

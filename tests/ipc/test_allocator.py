@@ -63,6 +63,24 @@ trim_allocator()
 print(peak - before, read_memory().private - before, allocated_peak - allocated, allocated_bytes() - allocated)
 """
 
+SCATTER = """
+import random
+from ipc.allocator import renew_cache, trim_allocator
+from ipc.memory_reading import read_memory
+
+sizes = range(0, 992, 16)
+before = read_memory().private
+spike = [bytes(size) for _ in range(500) for size in sizes]
+kept = [bytes(100)]
+random.Random(5).shuffle(spike)
+spike.clear()
+trim_allocator()
+if RENEWS:
+    renew_cache()
+    trim_allocator()
+print(read_memory().private - before)
+"""
+
 FORK = """
 import os
 from ipc.allocator import fill_holes, trim_allocator
@@ -115,6 +133,14 @@ def test_with_the_librarys_allocator_a_few_survivors_do_not_keep_a_spike() -> No
     assert left < peak * 0.15
     assert allocated_peak > 20 * MIB
     assert allocated_left < allocated_peak * 0.05
+
+
+def test_what_a_thread_keeps_of_freed_blocks_keeps_no_pages_of_a_spike() -> None:
+    (left,) = run(SCATTER.replace("RENEWS", "True"), **environment("libc"))
+    (left_otherwise,) = run(SCATTER.replace("RENEWS", "False"), **environment("libc"))
+
+    assert left < MIB // 4
+    assert left_otherwise > left + MIB // 4
 
 
 def test_with_the_interpreters_allocator_peaks_are_noticed_as_well() -> None:
