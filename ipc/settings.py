@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from ipc.limits import ARGON2_KIB_MAX, ARGON2_KIB_MIN, ARGON2_LANES_MAX, ARGON2_ROUNDS_MAX
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 PortOrNone = Annotated[int, Meta(ge=-1, le=65535)]  # -1: none
 Positive = Annotated[int, Meta(ge=1)]
@@ -19,6 +21,9 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 FrameMax = Annotated[int, Meta(ge=4096, le=16 * 1024 * 1024)]
 ChannelMax = Annotated[int, Meta(ge=1, le=65535)]
 Heartbeat = Annotated[int, Meta(ge=0, le=65535)]
+Argon2Kib = Annotated[int, Meta(ge=ARGON2_KIB_MIN, le=ARGON2_KIB_MAX)]
+Argon2Rounds = Annotated[int, Meta(ge=1, le=ARGON2_ROUNDS_MAX)]
+Argon2Lanes = Annotated[int, Meta(ge=1, le=ARGON2_LANES_MAX)]
 SegmentBytes = Annotated[int, Meta(ge=64 * 1024, le=1024 * 1024 * 1024)]
 
 Durability = Literal["fsync", "os"]
@@ -145,11 +150,14 @@ class PumpSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UserSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """`[users]`: the account a first start creates."""
+    """`[users]`: the account a first start creates, and what passwords cost whoever guesses."""
 
     default_user: str = "guest"
     default_password: str = "guest"  # noqa: S105 - RabbitMQ's convention; loopback only
     loopback_only: tuple[str, ...] = ("guest",)
+    argon2_memory_kib: Argon2Kib = 19 * 1024
+    argon2_iterations: Argon2Rounds = 2
+    argon2_lanes: Argon2Lanes = 1
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -170,7 +170,7 @@ def _prepare(connection: sqlite3.Connection, paths: DataDirectory, settings: Use
     connection.execute("PRAGMA foreign_keys = ON")
     if found < FORMAT:
         # Hashing takes longer than a transaction should; two first starts at once are kept apart by the second look.
-        password_hash = hash_password(settings.default_password) if is_empty else ""
+        password_hash = hash_password(settings.default_password, settings) if is_empty else ""
         with transaction(connection):
             _bring_up_to_date(connection, settings.default_user, password_hash)
 

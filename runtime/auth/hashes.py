@@ -25,7 +25,7 @@ from typing import Final
 from argon2 import Type, extract_parameters
 from argon2.exceptions import InvalidHashError
 
-from ipc.limits import ARGON2_KIB_MAX, ARGON2_ROUNDS_MAX, BCRYPT_COST_MAX
+from ipc.limits import ARGON2_KIB_MAX, ARGON2_LANES_MAX, ARGON2_ROUNDS_MAX, BCRYPT_COST_MAX
 
 SHA256: Final = "rabbit_password_hashing_sha256"
 SHA512: Final = "rabbit_password_hashing_sha512"
@@ -107,8 +107,15 @@ def _checked_argon2(raw: bytes) -> str:
         raise HashRefusal("password_hash is not a hash of argon2id") from fault
     if parameters.type is not Type.ID:
         raise HashRefusal("password_hash is not a hash of argon2id")
-    if parameters.memory_cost > ARGON2_KIB_MAX or parameters.time_cost > ARGON2_ROUNDS_MAX:
-        raise HashRefusal(f"password_hash asks for more than {ARGON2_KIB_MAX} KiB or {ARGON2_ROUNDS_MAX} rounds")
+    if (
+        parameters.memory_cost > ARGON2_KIB_MAX
+        or parameters.time_cost > ARGON2_ROUNDS_MAX
+        or parameters.parallelism > ARGON2_LANES_MAX
+    ):
+        raise HashRefusal(
+            f"password_hash asks for more than {ARGON2_KIB_MAX} KiB, {ARGON2_ROUNDS_MAX} rounds or "
+            f"{ARGON2_LANES_MAX} lanes"
+        )
     return text
 
 

@@ -11,7 +11,7 @@ from ipc.limits import PASSWORD_CHECKS_MAX
 from ipc.messages.commands import Permissions
 from ipc.settings import UserSettings
 from runtime.auth.directory import Directory, User
-from runtime.auth.passwords import DECOY_HASH, RecentLogins, verify
+from runtime.auth.passwords import RecentLogins, decoy_hash, verify
 from runtime.owner import Owner
 
 
@@ -40,10 +40,10 @@ class Logins(Owner):
     async def login(self, name: str, password: str, address: str, settings: UserSettings) -> User:
         """The user these credentials belong to; raises LoginFailed. `address` is the client's, without its port."""
         user = self._directory.find_user(name)
-        password_hash = user.password_hash if user is not None else DECOY_HASH
+        password_hash = user.password_hash if user is not None else decoy_hash(settings)
         if user is None or not self._recent.holds(password_hash, password, trio.current_time()):
             if not await trio.to_thread.run_sync(
-                verify, password_hash, password, abandon_on_cancel=True, limiter=self._limiter
+                verify, password_hash, password, settings, abandon_on_cancel=True, limiter=self._limiter
             ):
                 raise LoginFailed("wrong password" if user is not None else "no such user")
             assert user is not None, "nothing hashes to the decoy"

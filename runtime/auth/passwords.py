@@ -1,8 +1,9 @@
 """Checks passwords, and has a short memory of checks that succeeded, so that churning clients pay for one only.
 
-New hashes are argon2id. A check takes about 20 ms and 19 MiB on purpose (OWASP's smaller argon2id profile: the
-library's own default would take 64 MiB, in a broker that promises to stay small), so it belongs in a thread. Hashes
-that came from RabbitMQ or LavinMQ stay as they are; `hashes.py` has their formats.
+New hashes are argon2id. A check takes about 20 ms and 19 MiB on purpose (OWASP's smaller argon2id profile, which
+`[users]` may change: the library's own default would take 64 MiB, in a broker that promises to stay small), so it
+belongs in a thread. A hash says itself what it costs, so older ones go on being read; those that came from RabbitMQ or
+LavinMQ stay as they are, and `hashes.py` has their formats.
 """
 
 import hashlib
@@ -15,35 +16,41 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from ipc.limits import LOGIN_REMEMBERED_SECONDS, LOGINS_REMEMBERED_MAX
+from ipc.settings import UserSettings
 from runtime.auth.hashes import NO_PASSWORD, is_salted, matches_salted
 from runtime.owner import Owner
 
-_HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_READER: Final = PasswordHasher()  # what it would make counts for nothing: it takes what to do from each hash
 
 _BCRYPT_PASSWORD_BYTES: Final = 72
 
-# Checked for users that do not exist, so that an answer's delay does not tell which ones do.
-DECOY_HASH: Final = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$VVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVU"
+_DECOY: Final = "$argon2id$v=19$m={},t={},p={}$c29tZXNhbHRzb21lc2FsdA$VVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVU"
 
 
-def hash_password(password: str) -> str:
+def hash_password(password: str, settings: UserSettings) -> str:
     """An argon2id hash with its own salt and parameters, as text."""
-    return _HASHER.hash(password)
+    hasher = PasswordHasher(settings.argon2_iterations, settings.argon2_memory_kib, settings.argon2_lanes)
+    return hasher.hash(password)
 
 
-def verify(password_hash: str, password: str) -> bool:
+def decoy_hash(settings: UserSettings) -> str:
+    """Checked for users that do not exist, so that an answer's delay does not tell which ones do; nothing fits it."""
+    return _DECOY.format(settings.argon2_memory_kib, settings.argon2_iterations, settings.argon2_lanes)
+
+
+def verify(password_hash: str, password: str, settings: UserSettings) -> bool:
     """Whether the password belongs to the hash; false for a hash that nobody can read. Slow: call in a thread."""
     if is_salted(password_hash):
         # SHA is so fast that the delay of a refusal would tell that there is such a user.
-        return matches_salted(password_hash, password) or _matches_argon2(DECOY_HASH, password)
+        return matches_salted(password_hash, password) or _matches_argon2(decoy_hash(settings), password)
     if password_hash.startswith("$2"):
         return _matches_bcrypt(password_hash, password)
-    return _matches_argon2(password_hash if password_hash != NO_PASSWORD else DECOY_HASH, password)
+    return _matches_argon2(password_hash if password_hash != NO_PASSWORD else decoy_hash(settings), password)
 
 
 def _matches_argon2(password_hash: str, password: str) -> bool:
     try:
-        return _HASHER.verify(password_hash, password)
+        return _READER.verify(password_hash, password)
     except (VerificationError, InvalidHashError):
         return False
 

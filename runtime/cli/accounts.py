@@ -10,7 +10,7 @@ import click
 
 from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode, StartRefused
-from ipc.settings import Settings
+from ipc.settings import Settings, UserSettings
 from runtime.auth.directory import Directory, DirectoryRefusal
 from runtime.cli.settings_sources import CONFIG_VARIABLE, SettingsSources, from_flag
 from runtime.supervisor.data_lock import DataLock, owner
@@ -35,9 +35,10 @@ def settings_of(config: str | None, data_dir: str | None) -> Settings:
 class Accounts:
     """An open directory; `is_running` if a broker has it open as well."""
 
-    def __init__(self, paths: DataDirectory, directory: Directory, *, is_running: bool) -> None:
+    def __init__(self, paths: DataDirectory, directory: Directory, settings: UserSettings, *, is_running: bool) -> None:
         self.paths = paths
         self.directory = directory
+        self.settings = settings
         self.is_running = is_running
 
 
@@ -72,7 +73,7 @@ def _accounts(paths: DataDirectory, settings: Settings) -> Iterator[Accounts]:
     try:
         directory = Directory.open(paths, settings.users)
         try:
-            yield Accounts(paths, directory, is_running=lock is None)
+            yield Accounts(paths, directory, settings.users, is_running=lock is None)
         except DirectoryRefusal as refusal:
             raise click.ClickException(str(refusal)) from refusal
         finally:

@@ -24,9 +24,9 @@ def user() -> None:
 @located
 def add(name: str, tags: tuple[str, ...], password_stdin: bool, config: str | None, data_dir: str | None) -> None:
     """Add user NAME; without permissions it may not enter any virtual host yet."""
-    password_hash = hash_password(password(from_stdin=password_stdin))
+    chosen = password(from_stdin=password_stdin)
     with changed(config, data_dir) as accounts:
-        accounts.directory.add_user(name, password_hash, tags)
+        accounts.directory.add_user(name, hash_password(chosen, accounts.settings), tags)
 
 
 @user.command("set-password")
@@ -35,9 +35,9 @@ def add(name: str, tags: tuple[str, ...], password_stdin: bool, config: str | No
 @located
 def set_password(name: str, password_stdin: bool, config: str | None, data_dir: str | None) -> None:
     """Give user NAME another password."""
-    password_hash = hash_password(password(from_stdin=password_stdin))
+    chosen = password(from_stdin=password_stdin)
     with changed(config, data_dir) as accounts:
-        accounts.directory.set_password(name, password_hash)
+        accounts.directory.set_password(name, hash_password(chosen, accounts.settings))
 
 
 @user.command("tags")

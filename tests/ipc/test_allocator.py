@@ -11,17 +11,18 @@ from ipc.limits import MIB
 CHECK_PASSWORDS = """
 import trio
 from ipc.memory_reading import read_memory
+from ipc.settings import UserSettings
 from runtime.auth.passwords import hash_password, verify
 from ipc.allocator import return_large_blocks
 
 async def main():
     before = read_memory().rss
     for _ in range(3):
-        await trio.to_thread.run_sync(verify, password_hash, "secret")
+        await trio.to_thread.run_sync(verify, password_hash, "secret", UserSettings())
     print(read_memory().rss - before)
 
 return_large_blocks()
-password_hash = hash_password("secret")
+password_hash = hash_password("secret", UserSettings())
 trio.run(main)
 """
 

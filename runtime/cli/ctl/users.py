@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from ipc.settings import UserSettings
 from runtime.auth.passwords import hash_password as hashed
 from runtime.cli.ctl.client import Api, ApiRefused
 from runtime.cli.ctl.command import command
@@ -101,7 +102,7 @@ def set_user_tags(ctl: Ctl, user: str, tags: tuple[str, ...]) -> None:
 @command(_PASSWORD)
 def hash_password(ctl: Ctl, password: str | None) -> None:
     """Print the hash of PASSWORD, for definitions and `password_hash`."""
-    click.echo(hashed(_password(password)))
+    click.echo(hashed(_password(password), UserSettings()))
 
 
 # permissions ----------------------------------------------------------------------------------------------------------

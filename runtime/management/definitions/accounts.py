@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ipc.messages import commands, rules
+from ipc.settings import UserSettings
 from runtime.auth.directory import Directory, DirectoryRefusal
 from runtime.auth.hashes import HashRefusal, kept
 from runtime.auth.passwords import hash_password
@@ -21,11 +22,11 @@ class Refused(Exception):
 class Accounts:
     """What a file says about users, virtual hosts and what is laid down for them."""
 
-    def __init__(self, directory: Directory, content: Content, problems: Problems) -> None:
+    def __init__(self, directory: Directory, content: Content, problems: Problems, settings: UserSettings) -> None:
         """Blocks: passwords are hashed."""
         self._directory = directory
         self._changes: list[tuple[str, Change]] = []
-        for where, wanted in (*self._of_all(content, problems), *self._of_vhosts(content, problems)):
+        for where, wanted in (*self._of_all(content, problems, settings), *self._of_vhosts(content, problems)):
             self._changes.append((where, wanted))
 
     def try_out(self, problems: Problems) -> None:
@@ -50,12 +51,12 @@ class Accounts:
 
     # what is to be changed --------------------------------------------------------------------------------------------
 
-    def _of_all(self, content: Content, problems: Problems) -> Iterator[tuple[str, Change]]:
+    def _of_all(self, content: Content, problems: Problems, settings: UserSettings) -> Iterator[tuple[str, Change]]:
         directory = self._directory
         for user in content.users:
             where = f"user '{user.name}'"
             try:
-                yield where, _put_user(directory, user)
+                yield where, _put_user(directory, user, settings)
             except HashRefusal as refusal:
                 problems.add(where, str(refusal))
         for vhost in content.vhosts:
@@ -106,10 +107,10 @@ def _bound(change: Any, *arguments: Any) -> Change:
     return lambda: change(*arguments)
 
 
-def _put_user(directory: Directory, user: User) -> Change:
+def _put_user(directory: Directory, user: User, settings: UserSettings) -> Change:
     """Raises HashRefusal."""
     if user.password is not None and not user.password_hash:
-        password_hash = hash_password(user.password)
+        password_hash = hash_password(user.password, settings)
     else:
         password_hash = kept(user.password_hash, user.hashing_algorithm)
 

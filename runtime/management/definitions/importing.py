@@ -42,7 +42,9 @@ class Importing:
     async def run(self) -> None:
         """Raises ApiError (400) with everything that is wrong, and Unavailable."""
         try:
-            kept = await trio.to_thread.run_sync(Accounts, self._directory, self._content, self._problems)
+            kept = await trio.to_thread.run_sync(
+                Accounts, self._directory, self._content, self._problems, self._broker.settings.users
+            )
             await trio.to_thread.run_sync(kept.try_out, self._problems)
             self._require_vhosts()
             self._stop_at_problems()

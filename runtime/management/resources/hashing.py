@@ -4,9 +4,11 @@ from typing import Any, Final
 
 import trio
 from litestar import get, put
+from litestar.datastructures import State
 from msgspec import Struct
 
 from ipc.messages.inventory import Document
+from ipc.settings import UserSettings
 from runtime.auth.hashes import ARGON2ID, SHA256, SHA512, salted, shown
 from runtime.auth.passwords import hash_password
 from runtime.management.access import ADMINISTRATOR, ApiRequest, require
@@ -23,25 +25,25 @@ class PasswordBody(Struct, frozen=True):
     hashing_algorithm: str = SHA256
 
 
-async def _hashed(body: PasswordBody) -> Document:
+async def _hashed(body: PasswordBody, settings: UserSettings) -> Document:
     if body.hashing_algorithm in (SHA256, SHA512):
         made, algorithm = salted(body.password, body.hashing_algorithm), body.hashing_algorithm
     elif body.hashing_algorithm == ARGON2ID:
-        made, algorithm = shown(await trio.to_thread.run_sync(hash_password, body.password))
+        made, algorithm = shown(await trio.to_thread.run_sync(hash_password, body.password, settings))
     else:
         raise BadRequest(f"hashing_algorithm is one of {SHA256}, {SHA512}, {ARGON2ID}")
     return {"ok": made, "password_hash": made, "hashing_algorithm": algorithm}
 
 
 @put("/auth/hash_password", guards=_GUARDS, status_code=200, summary="Hash a password")
-async def hash_of_body(request: ApiRequest) -> Document:
+async def hash_of_body(request: ApiRequest, state: State) -> Document:
     """As LavinMQ does it: the password stays out of logs of addresses."""
-    return await _hashed(await read_body(request, PasswordBody))
+    return await _hashed(await read_body(request, PasswordBody), state.broker.settings.users)
 
 
 @get("/auth/hash_password/{password:str}", guards=_GUARDS, summary="Hash a password, as RabbitMQ is asked to")
-async def hash_of_path(password: str) -> Document:
-    return await _hashed(PasswordBody(password))
+async def hash_of_path(state: State, password: str) -> Document:
+    return await _hashed(PasswordBody(password), state.broker.settings.users)
 
 
 HASHING: Final[list[Any]] = [hash_of_body, hash_of_path]

@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from msgspec import Struct
 
 from ipc.messages.inventory import Document
+from ipc.settings import UserSettings
 from runtime.auth.directory import Directory, User
 from runtime.auth.hashes import NO_PASSWORD, SHA256, HashRefusal, kept
 from runtime.auth.passwords import hash_password
@@ -49,7 +50,7 @@ def known_user(directory: Directory, name: str) -> User:
     return user
 
 
-async def _kept_hash(body: UserBody) -> str:
+async def _kept_hash(body: UserBody, settings: UserSettings) -> str:
     if body.password is not None and body.password_hash is not None:
         raise BadRequest("both_password_and_password_hash_are_provided")
     if body.password_hash is not None:
@@ -59,7 +60,7 @@ async def _kept_hash(body: UserBody) -> str:
             raise BadRequest(str(refusal)) from refusal
     if not body.password:
         return NO_PASSWORD
-    return await trio.to_thread.run_sync(hash_password, body.password)
+    return await trio.to_thread.run_sync(hash_password, body.password, settings)
 
 
 @get("/users", guards=_GUARDS, summary="All users")
@@ -87,7 +88,7 @@ async def put_user(request: ApiRequest, state: State, name: str) -> Response[byt
     if body.tags is None:
         raise BadRequest("tags_not_present")
     was_there = directory.find_user(name) is not None
-    password_hash = await _kept_hash(body)
+    password_hash = await _kept_hash(body, state.broker.settings.users)
     await carry_out(state, directory.put_user, name, password_hash, words(body.tags))
     return declared(is_new=not was_there)
 

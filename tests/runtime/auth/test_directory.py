@@ -51,7 +51,7 @@ def test_a_first_start_makes_the_first_vhost_and_a_guest_who_may_do_everything_i
 
     assert directory.vhosts() == [VHost(1, "/", None, False)]
     assert (guest.name, guest.tags) == ("guest", ("administrator",))
-    assert verify(guest.password_hash, "guest")
+    assert verify(guest.password_hash, "guest", UserSettings())
     assert directory.permissions() == [("guest", "/", EVERYTHING)]
 
 
@@ -69,7 +69,7 @@ def test_the_settings_name_the_first_user(paths: DataDirectory) -> None:
     directory = Directory.open(paths, UserSettings(default_user="root", default_password="geheim"))
 
     assert [user.name for user in directory.users()] == ["root"]
-    assert verify(directory.users()[0].password_hash, "geheim")
+    assert verify(directory.users()[0].password_hash, "geheim", UserSettings())
 
 
 def test_changes_survive_a_restart(paths: DataDirectory, directory: Directory) -> None:

@@ -59,7 +59,7 @@ async def test_a_changed_password_counts_at_once(directory: Directory) -> None:
     logins = Logins(directory)
     await logins.login("guest", "guest", "127.0.0.1", ANYWHERE)
 
-    directory.set_password("guest", hash_password("other"))
+    directory.set_password("guest", hash_password("other", UserSettings()))
 
     with pytest.raises(LoginFailed):
         await logins.login("guest", "guest", "127.0.0.1", ANYWHERE)
