@@ -60,6 +60,8 @@ PATIENCE_SECONDS: Final = 5.0  # between the end of a link and SIGKILL: requests
 PORT_RETRY_SECONDS: Final = 5.0
 # What a client that is the broker's own part can do.
 CAPABILITIES: Final = frozenset({"publisher_confirms", "basic.nack", "consumer_cancel_notify"})
+# The operator at the machine may publish in anybody's name.
+IMPERSONATOR: Final[tuple[str, ...]] = ("impersonator",)
 
 _log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
 
@@ -257,14 +259,16 @@ class Management:
             try:
                 shard = await office.roster.owner_of(asked.vhost, VHOST_PATIENCE_SECONDS)
                 if asked.user == THE_BROKER:
-                    permissions = EVERYTHING
+                    permissions, tags = EVERYTHING, IMPERSONATOR
                 else:
                     permissions = permissions_to_enter(office.directory, asked.user, asked.vhost)
+                    user = office.directory.find_user(asked.user)
+                    tags = () if user is None else user.tags
                 frame_max = office.settings().amqp.frame_max
                 client = NegotiatedClient(
                     name=asked.name,
                     user=asked.user,
-                    tags=(),
+                    tags=tags,
                     vhost=asked.vhost,
                     permissions=permissions,
                     frame_max=frame_max,

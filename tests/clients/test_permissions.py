@@ -104,3 +104,41 @@ def test_what_was_added_is_listed_and_what_was_deleted_is_not(limited: RunningBr
     limited.command("vhost", "delete", "passing-by", "--yes")
     assert "passing" not in limited.command("user", "list")
     assert "passing-by" not in limited.command("vhost", "list")
+
+
+def test_only_an_impersonator_publishes_in_another_name(broker: RunningBroker, limited: RunningBroker) -> None:
+    """With the tags it had when it came."""
+
+    def publish(connection: Any) -> None:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish("worker-fanout", "", b"", pika.BasicProperties(user_id="guest"))
+
+    guest = connect(broker, "guest", "guest")
+    guest.channel().exchange_declare("worker-fanout", "fanout", auto_delete=True)
+    before = connect(broker, "worker")
+    broker.command("user", "tags", "worker", "impersonator")
+    impersonator = eventually_tagged(broker, publish)
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as closed:
+        publish(before)
+
+    assert closed.value.reply_code == 406
+    assert "user_id property set to 'guest' but authenticated user was 'worker'" in closed.value.reply_text
+    guest.channel().exchange_delete("worker-fanout")
+    for connection in (guest, before, impersonator):
+        connection.close()
+
+
+def eventually_tagged(broker: RunningBroker, publish: Callable[[Any], None]) -> Any:
+    """A connection that may; a changed directory is read when the signal has come."""
+
+    def attempt() -> Any:
+        connection = connect(broker, "worker")
+        try:
+            publish(connection)
+        except pika.exceptions.ChannelClosedByBroker:
+            connection.close()
+            return None
+        return connection
+
+    return eventually(attempt, "worker to be an impersonator")

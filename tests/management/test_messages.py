@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from ipc.settings import ManagementSettings
+from tests.clients.running_broker import RunningBroker
 from tests.management.api import Api
+from tests.management.conftest import PASSWORD, add_user
 
 PUBLISH = "/exchanges/%2F/amq.default/publish"
 
@@ -53,6 +55,25 @@ def test_a_message_comes_as_it_was_published(api: Api) -> None:
     assert one["properties"] == properties
     assert (one["payload"], one["payload_encoding"], one["payload_bytes"]) == ("hello", "string", 5)
     assert (one["exchange"], one["routing_key"], one["redelivered"], one["message_count"]) == ("", "q", False, 0)
+
+
+def test_a_message_bears_the_name_of_who_publishes_it_unless_that_is_an_impersonator(
+    managed: RunningBroker, api: Api
+) -> None:
+    """The tag counts from the next request on, as does its loss; RabbitMQ answers 400 as well."""
+    ida = add_user(managed, "ida", "management")
+    managed.permit("ida", "/", configure=".*", write=".*", read=".*")
+    publish(ida, properties={"user_id": "ida"})
+    refused = ida.post(PUBLISH, message(properties={"user_id": "guest"}))
+    assert api.put("/users/ida", {"password": PASSWORD, "tags": "management,impersonator"}).status == 204
+    publish(ida, properties={"user_id": "otto"})
+    assert api.put("/users/ida", {"password": PASSWORD, "tags": "management"}).status == 204
+    refused_again = ida.post(PUBLISH, message(properties={"user_id": "otto"}))
+
+    told = "user_id property set to '{}' but authenticated user was 'ida'"
+    assert (refused.status, refused.body["reason"]) == (400, told.format("guest"))
+    assert (refused_again.status, refused_again.body["reason"]) == (400, told.format("otto"))
+    assert [one["properties"]["user_id"] for one in taken(api)] == ["ida", "otto"]
 
 
 def test_what_no_queue_takes_is_not_routed(api: Api) -> None:
