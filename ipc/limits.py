@@ -27,6 +27,11 @@ GUESTS_LOOK_SECONDS: Final = 1.0  # between two looks for clients that have nego
 DESCRIPTORS_SHORT_SECONDS: Final = 0.25  # pause of the accept loop when there are no descriptors left
 FREE_PORT_TRIES: Final = 16  # port 0 on several addresses: the same number must be free on all of them
 PASSWORD_CHECKS_MAX: Final = 2  # argon2 runs at once, 19 MiB each
+GUESSES_REMEMBERED_MAX: Final = (
+    4096  # users, addresses and pairs of them: more than can be wrong within the default seconds
+)
+LOGINS_KNOWN_MAX: Final = 4096  # pairs of user and address that others' guesses do not keep out
+ATTEMPT_SOURCES_MAX: Final = 1024  # whose attempts to log in are counted by themselves, if that is asked for
 LOGINS_REMEMBERED_MAX: Final = 1024
 LOGIN_REMEMBERED_SECONDS: Final = 60.0
 USER_NAME_BYTES_MAX: Final = 255  # as long as the protocol's short strings
@@ -181,9 +186,6 @@ DEFINITIONS_REFUSALS_MAX: Final = 20  # of declarations in one virtual host, eac
 HTTP_GRACE_SECONDS: Final = 3.0  # for requests under way when the process is to end
 METRICS_OBJECTS_MAX: Final = 100_000  # of a kind, in one scrape of single things
 CLOSE_REASON_CHARACTERS_MAX: Final = 200
-LOGIN_FAILURES_MAX: Final = 10  # from one address within the next, after which nobody there may try
-LOGIN_FAILURES_SECONDS: Final = 30.0
-LOGIN_SOURCES_MAX: Final = 1024  # addresses whose failures are remembered
 
 # the control socket ---------------------------------------------------------------------------------------------------
 CONTROL_CLIENTS_MAX: Final = 32

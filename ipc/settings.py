@@ -158,6 +158,11 @@ class UserSettings(Struct, frozen=True, forbid_unknown_fields=True):
     argon2_memory_kib: Argon2Kib = 19 * 1024
     argon2_iterations: Argon2Rounds = 2
     argon2_lanes: Argon2Lanes = 1
+    login_failures_max: Count = 10
+    login_failures_max_by_address: Count = 100
+    login_failures_max_by_user: Count = 100
+    login_failures_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    track_auth_attempt_source: bool = False
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -87,6 +87,16 @@ class ResumeQueue(Request, frozen=True):
     vhost: str = "/"
 
 
+class LoginAttempts(Request, frozen=True):
+    """How many have logged in or tried to: `login-attempt` for each protocol, or for each source of them."""
+
+    by_source: bool = False
+
+
+class ForgetLoginAttempts(Request, frozen=True):
+    """Count them from 0 again."""
+
+
 class BackUp(Request, frozen=True):
     """Copy everything the broker keeps to a directory, which is new or empty: lines of `progress`, then a `backup`.
 
@@ -96,7 +106,19 @@ class BackUp(Request, frozen=True):
     target: str  # an absolute path, as the broker sees it
 
 
-ControlRequest: TypeAlias = Status | Memory | DryRun | Compact | Passes | Metrics | PauseQueue | ResumeQueue | BackUp
+ControlRequest: TypeAlias = (
+    Status
+    | Memory
+    | DryRun
+    | Compact
+    | Passes
+    | Metrics
+    | PauseQueue
+    | ResumeQueue
+    | LoginAttempts
+    | ForgetLoginAttempts
+    | BackUp
+)
 ASKS: Final[tuple[str, ...]] = tuple(_dashed(request.__name__) for request in get_args(ControlRequest))
 
 
@@ -178,6 +200,16 @@ class QueueState(Reply, frozen=True):
     queue: str
     found: bool
     paused: bool
+
+
+class LoginAttempt(Reply, frozen=True):
+    """What was counted; `address` and `user` where it was counted by source."""
+
+    protocol: str
+    succeeded: int
+    failed: int
+    address: str = ""
+    user: str = ""
 
 
 class Progress(Reply, frozen=True):
@@ -320,6 +352,7 @@ ControlReply: TypeAlias = (
     | Reclaimed
     | Counters
     | QueueState
+    | LoginAttempt
     | Progress
     | Backup
 )

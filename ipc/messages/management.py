@@ -5,6 +5,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ipc.messages.control import ControlReply, ControlRequest
+from ipc.messages.logins import Attempt
 from ipc.messages.reports import Hello
 from ipc.settings import Settings
 
@@ -42,7 +43,20 @@ class Follow(Upward, frozen=True):
     """The directory was changed; answered by `Over` when it is told to the shards and every vhost is open."""
 
 
-ManagementReport: TypeAlias = Hello | AskShards | Enter | AskSupervisor | Follow
+class MayTry(Upward, frozen=True):
+    """Whether this user's password may be checked for somebody there; answered by `Patience`."""
+
+    user: str
+    address: str
+
+
+class Attempted(Upward, frozen=True):
+    """Count this; not answered."""
+
+    attempt: Attempt
+
+
+ManagementReport: TypeAlias = Hello | AskShards | Enter | AskSupervisor | Follow | MayTry | Attempted
 
 
 # to the management process --------------------------------------------------------------------------------------------
@@ -102,6 +116,13 @@ class Barred(Downward, frozen=True):
     text: str
 
 
+class Patience(Downward, frozen=True):
+    """How long to wait before a password may be checked; 0: not at all."""
+
+    number: int
+    seconds: float
+
+
 class Over(Downward, frozen=True):
     """The end of an answer; it is complete when nobody was silent."""
 
@@ -109,4 +130,6 @@ class Over(Downward, frozen=True):
     silent: dict[int, str] = {}
 
 
-ManagementCommand: TypeAlias = Begin | Reconfigured | DirectoryChanged | Heard | Told | Entered | Barred | Over
+ManagementCommand: TypeAlias = (
+    Begin | Reconfigured | DirectoryChanged | Heard | Told | Entered | Barred | Patience | Over
+)

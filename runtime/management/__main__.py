@@ -44,7 +44,7 @@ async def _main(end: socket.socket, local: Sequence[int], http: Sequence[int], m
     logging.getLogger("hypercorn").setLevel(logging.WARNING)
     directory = Directory.open(DataDirectory(begin.data_directory), begin.settings.users)
     broker = Broker(link, begin, directory.reload, [_address(descriptor) for descriptor in http])
-    gate = Gate(directory, lambda: broker.settings.users)
+    gate = Gate(directory, broker, lambda: broker.settings.users)
     idleness = Idleness(lambda: broker.settings.management.idle_seconds)
     try:
         async with trio.open_nursery() as nursery:

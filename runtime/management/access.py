@@ -2,22 +2,20 @@
 
 import base64
 import binascii
-from collections import OrderedDict
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
-import trio
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 from msgspec import Struct
 
-from ipc.limits import LOGIN_FAILURES_MAX, LOGIN_FAILURES_SECONDS, LOGIN_SOURCES_MAX
 from ipc.messages.commands import Permissions
 from ipc.messages.inventory import Behalf
 from ipc.settings import UserSettings
 from runtime.auth.directory import EVERYTHING, Directory, User
-from runtime.auth.login import LoginFailed, Logins
+from runtime.auth.login import LoginFailed, Logins, NotFromHere, NotThisWay, Record, TooManyFailures
 from runtime.management.errors import ApiError, NotAuthorized
 
 ADMINISTRATOR: Final = frozenset({"administrator"})
@@ -95,42 +93,32 @@ class Caller(Struct, frozen=True):
 
 
 class Gate:
-    """Checks credentials; who guesses wrong too often from one address has to wait."""
+    """Checks credentials; who guesses wrong too often has to wait."""
 
-    def __init__(self, directory: Directory, settings: Callable[[], UserSettings]) -> None:
+    def __init__(self, directory: Directory, record: Record, settings: Callable[[], UserSettings]) -> None:
         self.directory = directory
         self._settings = settings
-        self._logins = Logins(directory)
-        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._logins = Logins(directory, record, "http", MANAGEMENT)
 
     async def admit(self, header: str | None, address: str) -> Caller:
         """Raises NotAuthorized (401), and ApiError (429) after too many failures."""
         name, password = _credentials(header)
-        self._require_patience(address)
         try:
             user = await self._logins.login(name, password, address, self._settings())
+        except TooManyFailures as failed:
+            seconds = math.ceil(failed.seconds)
+            refusal = ApiError(429, f"too many failed logins, try again in {seconds} seconds")
+            refusal.headers["Retry-After"] = str(seconds)
+            raise refusal from failed
         except LoginFailed as failed:
-            self._note_failure(address)
-            told = "User can only log in via localhost" if "localhost" in str(failed) else "Login failed"
-            raise NotAuthorized(told) from failed
-        self._failures.pop(address, None)
-        if MANAGEMENT.isdisjoint(user.tags):
-            raise NotAuthorized("Not management user")
+            raise NotAuthorized(_TOLD.get(type(failed), "Login failed")) from failed
         return Caller(user, self.directory)
 
-    def _require_patience(self, address: str) -> None:
-        failures = self._failures.get(address, [])
-        recent = [when for when in failures if when > trio.current_time() - LOGIN_FAILURES_SECONDS]
-        if len(recent) >= LOGIN_FAILURES_MAX:
-            raise ApiError(429, f"too many failed logins, try again in {LOGIN_FAILURES_SECONDS:g} seconds")
 
-    def _note_failure(self, address: str) -> None:
-        failures = self._failures.setdefault(address, [])
-        failures.append(trio.current_time())
-        del failures[:-LOGIN_FAILURES_MAX]
-        self._failures.move_to_end(address)
-        while len(self._failures) > LOGIN_SOURCES_MAX:
-            self._failures.popitem(last=False)
+_TOLD: Final[dict[type[LoginFailed], str]] = {
+    NotFromHere: "User can only log in via localhost",
+    NotThisWay: "Not management user",
+}
 
 
 class OpenGate:

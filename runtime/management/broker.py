@@ -17,9 +17,11 @@ from ipc.link import Link
 from ipc.messages import inventory
 from ipc.messages.control import ControlReply, ControlRequest
 from ipc.messages.inventory import CountAll, Counted, Describe, Described, Document, Identity, Kind, Place, Rank
+from ipc.messages.logins import Attempt
 from ipc.messages.management import (
     AskShards,
     AskSupervisor,
+    Attempted,
     Barred,
     Begin,
     DirectoryChanged,
@@ -28,7 +30,9 @@ from ipc.messages.management import (
     Follow,
     Heard,
     ManagementCommand,
+    MayTry,
     Over,
+    Patience,
     Reconfigured,
     Told,
     Upward,
@@ -75,6 +79,7 @@ class _Answer:
         self.entered: tuple[Entered, int] | None = None
         self.barred: Barred | None = None
         self.silent: dict[int, str] = {}
+        self.wait_seconds = 0.0
         self.is_over = trio.Event()
 
 
@@ -114,6 +119,10 @@ class Broker:
                 case Barred(number=number):
                     if (answer := self._open.get(number)) is not None:
                         answer.barred = word
+                        answer.is_over.set()
+                case Patience(number=number, seconds=seconds):
+                    if (answer := self._open.get(number)) is not None:
+                        answer.wait_seconds = seconds
                         answer.is_over.set()
                 case Over(number=number, silent=silent):
                     if (answer := self._open.get(number)) is not None:
@@ -254,6 +263,14 @@ class Broker:
     async def control(self, request: ControlRequest) -> list[ControlReply]:
         """What the control socket would say."""
         return (await self._ask(lambda number: AskSupervisor(number, request))).replies
+
+    async def wait_seconds(self, user: str, address: str) -> float:
+        """Until this user's password may be tried from this address; 0: now."""
+        return (await self._ask(lambda number: MayTry(number, user, address))).wait_seconds
+
+    async def note(self, attempt: Attempt) -> None:
+        """Somebody came with a name and a password."""
+        await self._link.send(Attempted(0, attempt))
 
     async def follow(self) -> None:
         """The directory was changed: returns when the broker acts by it."""

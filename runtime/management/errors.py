@@ -32,6 +32,7 @@ _ERRORS: Final = {
 }
 
 
+_CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="EbbMQ Management"'}
 _CODE: Final = re.compile(r"^[A-Z_]+ - ")  # RabbitMQ's API leaves it out, as its status says it
 
 
@@ -45,6 +46,7 @@ class ApiError(Exception):
         self.error = error or _ERRORS[status]
         self.details: dict[str, Any] = {}
         """What else the answer says."""
+        self.headers: dict[str, str] = {}
 
 
 class BadRequest(ApiError):
@@ -77,12 +79,14 @@ Answer = Response[dict[str, Any]]
 
 
 def _answer(status: int, error: str, reason: str, **details: Any) -> Answer:
-    headers = {"WWW-Authenticate": 'Basic realm="EbbMQ Management"'} if status == 401 else {}
+    headers = _CHALLENGE if status == 401 else {}
     return Response({"error": error, "reason": reason, **details}, status_code=status, headers=headers)
 
 
 def _api_error(_request: Request[Any, Any, Any], fault: ApiError) -> Answer:
-    return _answer(fault.status, fault.error, fault.reason, **fault.details)
+    answer = _answer(fault.status, fault.error, fault.reason, **fault.details)
+    answer.headers.update(fault.headers)
+    return answer
 
 
 def _refused(_request: Request[Any, Any, Any], refused: Refused) -> Answer:

@@ -10,15 +10,19 @@ from ipc.errors import ConnectionRefusal, Refusal, ReplyCode
 from ipc.limits import CLOSE_OK_SECONDS, OWNER_RETRY_SECONDS, REFUSED_LOGIN_SECONDS, VHOST_PATIENCE_SECONDS
 from ipc.link import LinkClosed
 from ipc.messages.commands import AdoptClient
+from ipc.messages.logins import Attempt
 from ipc.settings import Settings
 from ipc.wire.amqp.negotiation import METHOD_OF_OPEN, Enter, Negotiation, Prove, State, Wish
 from runtime.auth.directory import Directory, User
 from runtime.auth.login import LoginFailed, Logins, permissions_to_enter
+from runtime.auth.login_record import LoginRecord
 from runtime.decisions.sniffing import Protocol, sniff
 from runtime.owner import Owner
 from runtime.roster import Roster, VHostDown
 from runtime.router.peer import Peer
 from runtime.router.turnstile import Turnstile
+
+PROTOCOL: Final = "amqp091"
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("router")
 
@@ -30,14 +34,15 @@ class Handshake(Owner):
         self,
         roster: Roster,
         directory: Directory,
-        logins: Logins,
+        record: LoginRecord,
         settings_source: Callable[[], Settings],
         turnstile: Turnstile,
     ) -> None:
         self._roster = roster
         self._turnstile = turnstile
         self._directory = directory
-        self._logins = logins
+        self._record = record
+        self._logins = Logins(directory, record, PROTOCOL)
         self._settings_source = settings_source
 
     def owned(self) -> Iterable[Owner]:
@@ -64,7 +69,10 @@ class Handshake(Owner):
 
     def recall(self, peer: Peer, wish: Prove) -> User | None:
         """Who that is, if it is known without checking the password again."""
-        return self._logins.recall(wish.user, wish.password, peer.address, self._settings_source().users)
+        user = self._logins.recall(wish.user, wish.password, peer.address, self._settings_source().users)
+        if user is not None:
+            self._record.note_now(Attempt(PROTOCOL, user.name, peer.address, "in"))
+        return user
 
     def enter_now(self, peer: Peer, negotiation: Negotiation, wish: Enter) -> bool:
         """Hand the client over, if nothing stands in the way; False when waiting, or a refusal, is called for."""

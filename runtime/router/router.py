@@ -6,7 +6,7 @@ import trio
 
 from ipc.settings import Settings
 from runtime.auth.directory import Directory
-from runtime.auth.login import Logins
+from runtime.auth.login_record import LoginRecord
 from runtime.owner import Owner
 from runtime.roster import Roster
 from runtime.router.handshake import Handshake
@@ -31,6 +31,7 @@ async def serve(
     roster: Roster,
     directory: Directory,
     settings_source: Callable[[], Settings],
+    record: LoginRecord,
     *,
     count_connections: CountConnections = _none,
     own: Callable[[Owner], None] = _nobody,
@@ -43,7 +44,7 @@ async def serve(
     try:
         async with trio.open_nursery() as nursery:
             turnstile = Turnstile(directory, count_connections)
-            handshake = Handshake(roster, directory, Logins(directory), settings_source, turnstile)
+            handshake = Handshake(roster, directory, record, settings_source, turnstile)
             lobby = Lobby(handshake, settings_source, nursery)
             own(lobby)
             nursery.start_soon(lobby.see_off)

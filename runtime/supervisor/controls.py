@@ -18,6 +18,7 @@ from ipc.messages.control import LEVEL_NAMES, LEVELS, LevelName
 from ipc.messages.fingerprint import fingerprint_of
 from ipc.messages.reports import SORTS, Holding, Holdings, MemoryReading
 from ipc.settings import Settings
+from runtime.auth.login_record import LoginRecord
 from runtime.control.server import Say
 from runtime.decisions.alarms import memory_limit
 from runtime.pressure.alarms import AlarmWatch
@@ -50,6 +51,7 @@ class Controls(Struct, frozen=True):
     backups: Backups
     gauge: Gauge
     alarms: AlarmWatch
+    logins: LoginRecord
 
     def hello(self) -> control.Hello:
         messages = fingerprint_of(control.ControlRequest, control.ControlReply)
@@ -185,6 +187,21 @@ async def _pause(controls: Controls, request: control.PauseQueue | control.Resum
     await say(_end(gathered))
 
 
+async def _login_attempts(controls: Controls, request: control.LoginAttempts, say: Say) -> None:
+    if request.by_source:
+        for (protocol, address, user), tally in controls.logins.by_source():
+            await say(control.LoginAttempt(protocol, tally.succeeded, tally.failed, address, user))
+    else:
+        for protocol, tally in controls.logins.by_protocol():
+            await say(control.LoginAttempt(protocol, tally.succeeded, tally.failed))
+    await say(control.End())
+
+
+async def _forget_login_attempts(controls: Controls, _request: control.ForgetLoginAttempts, say: Say) -> None:
+    controls.logins.forget()
+    await say(control.End())
+
+
 async def _back_up(controls: Controls, request: control.BackUp, say: Say) -> None:
     advance = Advance()
     began = trio.current_time()
@@ -226,6 +243,8 @@ _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Await
     control.Metrics: _metrics,
     control.PauseQueue: _pause,
     control.ResumeQueue: _pause,
+    control.LoginAttempts: _login_attempts,
+    control.ForgetLoginAttempts: _forget_login_attempts,
     control.BackUp: _back_up,
 }
 

@@ -27,6 +27,7 @@ from ipc.messages.fingerprint import fingerprint
 from ipc.messages.management import (
     AskShards,
     AskSupervisor,
+    Attempted,
     Barred,
     Begin,
     DirectoryChanged,
@@ -36,7 +37,9 @@ from ipc.messages.management import (
     Follow,
     Heard,
     ManagementReport,
+    MayTry,
     Over,
+    Patience,
     Reconfigured,
     Told,
     Upward,
@@ -45,6 +48,7 @@ from ipc.messages.reports import Hello, Inventory
 from ipc.settings import ManagementSettings, Settings
 from runtime.auth.directory import EVERYTHING, Directory
 from runtime.auth.login import permissions_to_enter
+from runtime.auth.login_record import LoginRecord
 from runtime.control import place
 from runtime.decisions.restarts import Restarts
 from runtime.roster import Roster, VHostDown
@@ -81,6 +85,7 @@ class Office(Struct, frozen=True):
     controls: Callable[[], Controls]
     follow: Callable[[], Awaitable[None]]
     """Read the directory again, and do what follows from it."""
+    logins: LoginRecord
 
 
 class Management:
@@ -209,7 +214,9 @@ class Management:
             async with trio.open_nursery() as nursery:
                 while True:
                     asked, _none = await link.receive()
-                    if isinstance(asked, Upward):
+                    if isinstance(asked, Attempted):  # at once: the next question may be about just that
+                        office.logins.note_now(asked.attempt)
+                    elif isinstance(asked, Upward):
                         nursery.start_soon(self._serve, link, asked)
         except* LinkClosed:
             pass
@@ -228,6 +235,9 @@ class Management:
                 await self._ask_supervisor(link, asked)
             case Enter():
                 await self._enter(link, asked)
+            case MayTry():
+                seconds = await self._office.logins.wait_seconds(asked.user, asked.address)
+                await link.send(Patience(asked.number, seconds))
             case Follow():
                 await self._office.follow()
                 with trio.move_on_after(VHOST_PATIENCE_SECONDS):

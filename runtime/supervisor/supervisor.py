@@ -21,6 +21,7 @@ from ipc.messages.reports import Answer, Inventory, Reclaimed, VHostFailed
 from ipc.settings import Settings
 from ipc.version import VERSION
 from runtime.auth.directory import Directory
+from runtime.auth.login_record import LoginRecord
 from runtime.control import place
 from runtime.control.server import ControlServer
 from runtime.decisions.reload import reload
@@ -99,6 +100,7 @@ class Supervisor(Owner):
         self._reclaim = Reclaim(self._fleet.links, self, lambda: self._settings.compaction)
         self._inquiries = Inquiries(self._fleet.links, settings.main.shards)
         self._gauge = Gauge()
+        self._logins = LoginRecord(lambda: self._settings.users)
         self._management = Management(
             Office(
                 settings=lambda: self._settings,
@@ -110,6 +112,7 @@ class Supervisor(Owner):
                 inquiries=self._inquiries,
                 controls=self._controls,
                 follow=self._reload_directory,
+                logins=self._logins,
             ),
             restarts(settings.main),
         )
@@ -125,7 +128,7 @@ class Supervisor(Owner):
         self._compaction_wanted = trio.Event()
 
     def owned(self) -> Iterable[Owner]:
-        owners = (self._directory, self._roster, self._vhosts, self._template, self._fleet, self._reclaim)
+        owners = (self._directory, self._roster, self._vhosts, self._template, self._fleet, self._reclaim, self._logins)
         return owners if self._lobby is None else (*owners, self._lobby)
 
     async def run(self) -> None:
@@ -209,6 +212,7 @@ class Supervisor(Owner):
                 self._roster,
                 self._directory,
                 lambda: self._settings,
+                self._logins,
                 count_connections=self._count_connections,
                 own=self._keep_lobby,
                 task_status=task_status,
@@ -243,6 +247,7 @@ class Supervisor(Owner):
             backups=Backups(self._paths, self._directory, self._roster, self._fleet, self._inquiries),
             gauge=self._gauge,
             alarms=self._alarms,
+            logins=self._logins,
         )
 
     async def _answer_controls(self) -> None:

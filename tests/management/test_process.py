@@ -1,5 +1,6 @@
 """The process behind the API: there while somebody asks, and no matter to anybody else."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -108,12 +109,32 @@ def test_an_address_that_is_none_ends_the_start(tmp_path: Path) -> None:
         broker.end_by_force()
 
 
-def test_who_guesses_passwords_has_to_wait(tmp_path: Path) -> None:
-    broker = start(tmp_path)
+def test_who_guesses_passwords_has_to_wait_whichever_way_it_comes(tmp_path: Path) -> None:
+    """AMQP's and HTTP's guesses count together; what was right a moment ago is known, and stays right."""
+    broker = RunningBroker(tmp_path, arguments=("--set", "management.port=0", "--set", "users.login_failures_max=5"))
+    broker.start()
     try:
-        statuses = [Api(broker.http_port, "guest", "wrong").get("/whoami").status for _ in range(11)]
+        right, wrong = Api(broker.http_port), Api(broker.http_port, "guest", "wrong")
+        assert right.get("/whoami").status == 200
+        for _ in range(2):
+            assert amqp_refusal(broker, "wrong") == 403
+        answers = [wrong.get("/whoami") for _ in range(4)]
+        unchecked = amqp_refusal(broker, "guest")
 
-        assert statuses == [401] * 10 + [429]
+        assert [answer.status for answer in answers] == [401] * 3 + [429]
+        assert answers[-1].body["error"] == "too_many_requests"
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 30
+        assert unchecked == 403
+        assert right.get("/whoami").status == 200
         assert broker.stop() == 0
     finally:
         broker.end_by_force()
+
+
+def amqp_refusal(broker: RunningBroker, password: str) -> int:
+    """The reply code that a client with this password of guest's is sent away with."""
+    credentials = pika.PlainCredentials("guest", password)
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError) as refused:
+        pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port, credentials=credentials))
+    found = re.search(r"\b403\b", str(refused.value))
+    return 0 if found is None else int(found[0])

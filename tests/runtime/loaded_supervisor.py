@@ -8,10 +8,10 @@ import trio
 
 from ipc.data_directory import DataDirectory
 from ipc.messages.commands import Level, Permissions
+from ipc.messages.logins import Attempt
 from ipc.messages.reports import MemoryReading, Reclaimed
-from ipc.settings import MainSettings, Settings
+from ipc.settings import MainSettings, Settings, UserSettings
 from runtime.auth.directory import Directory
-from runtime.auth.login import Logins
 from runtime.owner import Owner
 from runtime.roster import ShardLink
 from runtime.router.handshake import Handshake
@@ -55,11 +55,14 @@ def load(supervisor: Supervisor, directory: Directory, nursery: trio.Nursery) ->
         supervisor._fleet[0]._closings[f"vhost{number}"] = trio.Event()
         supervisor._reclaim.heard(report(number))
         supervisor._reclaim._awaited.add(number)
-    logins = Logins(directory)
     turnstile = Turnstile(directory, supervisor._count_connections)
-    lobby = Lobby(Handshake(supervisor._roster, directory, logins, Settings, turnstile), Settings, nursery)
+    handshake = Handshake(supervisor._roster, directory, supervisor._logins, Settings, turnstile)
+    lobby = Lobby(handshake, Settings, nursery)
+    supervisor._settings = Settings(users=UserSettings(track_auth_attempt_source=True))
     for number in range(20):
-        logins._recent.remember("hash", f"password {number}", 0.0)
+        supervisor._logins.note_now(Attempt("http", f"user {number}", f"192.0.2.{number}", "in"))
+        supervisor._logins.note_now(Attempt("http", f"user {number}", f"198.51.100.{number}", "wrong"))
+        handshake._logins._recent.remember("hash", f"password {number}", 0.0)
         lobby._guests[number] = cast("Guest", object())
         lobby._doors[number] = cast("Any", object())
     supervisor._keep_lobby(lobby)

@@ -23,6 +23,7 @@ from ipc.settings import AmqpSettings, Settings, UserSettings
 from ipc.wire.amqp import frames, methods
 from ipc.wire.amqp.negotiation import CLOSE_OK_FRAME
 from runtime.auth.directory import Directory
+from runtime.auth.login_record import LoginRecord
 from runtime.roster import Roster
 from runtime.router import listening
 from runtime.router.router import open_listeners, serve
@@ -58,6 +59,7 @@ class Broker:
         self.settings = settings
         self.port = port
         self.logs: list[Any] = []
+        self.record = LoginRecord(lambda: self.settings.users)
         self.roster = Roster()
         self.shard = self.new_shard()
 
@@ -90,7 +92,7 @@ async def running(directory: Directory, **amqp: Any) -> AsyncIterator[Broker]:
     with structlog.testing.capture_logs() as logs:
         broker.logs = logs
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve, listeners, broker.roster, directory, lambda: broker.settings)
+            await nursery.start(serve, listeners, broker.roster, directory, lambda: broker.settings, broker.record)
             with trio.fail_after(20):
                 yield broker
             nursery.cancel_scope.cancel()
