@@ -53,7 +53,7 @@ async def _main(end: socket.socket, local: Sequence[int], http: Sequence[int], m
                 for app, descriptors in (
                     (api(broker, OpenGate(directory)), local),
                     (api(broker, gate), http),
-                    (metrics_only(broker), metrics),
+                    (metrics_only(broker, OpenGate(directory)), metrics),
                 ):
                     if descriptors:
                         servers.start_soon(_serve, idleness, app, descriptors)

@@ -56,11 +56,11 @@ def api(broker: Broker, gate: Gate | OpenGate) -> ASGIApp:
     return undecoded(app)
 
 
-def metrics_only(broker: Broker) -> ASGIApp:
+def metrics_only(broker: Broker, gate: OpenGate) -> ASGIApp:
     """Metrics for whoever reaches their own port, which is this machine only until somebody decides otherwise."""
     return Litestar(
         METRICS,
-        state=State({"broker": broker}),
+        state=State({"broker": broker, "gate": gate}),
         exception_handlers=HANDLERS,
         openapi_config=None,
         debug=False,

@@ -93,11 +93,64 @@ def test_single_things_are_told_by_family_and_vhost(scraped: RunningBroker) -> N
     found = samples(text)
     assert found["rabbitmq_detailed_queue_messages_ready", "measured", "/"] == 3
     assert {name for name, *_ in found} == {
-        f"rabbitmq_detailed_queue_{name}" for name in ("messages_ready", "messages_unacked", "messages")
+        "rabbitmq_build_info",
+        "rabbitmq_identity_info",
+        *(f"rabbitmq_detailed_queue_{name}" for name in ("messages_ready", "messages_unacked", "messages")),
     }
 
     assert scrape(scraped, "/metrics/detailed?family=queue_coarse_metrics&vhost=nope")[1].count("measured") == 0
     assert samples(scrape(scraped, "/metrics/per-object")[1])["rabbitmq_queue_messages", "measured", "/"] == 3
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("path", "endpoint"),
+    [
+        ("/metrics", "aggregated"),
+        ("/metrics/per-object", "per-object"),
+        ("/metrics/detailed?family=queue_coarse_metrics", "detailed"),
+    ],
+)
+def test_dashboards_of_rabbitmq_can_join_everything_with_the_name_of_its_cluster(
+    scraped: RunningBroker, path: str, endpoint: str
+) -> None:
+    """`* on(instance, job) group_left(rabbitmq_cluster, rabbitmq_node) rabbitmq_identity_info{…}`: one sample to join
+    with, whose labels no other has, and the name that the API gives the cluster."""
+    api = Api(scraped.http_port)
+    assert api.put("/cluster-name", {"name": "of ebb"}).status == 204
+
+    families = list(parse_text(scrape(scraped, path)[1]))
+
+    told = [sample for family in families for sample in family.samples]
+    (identity,) = [sample for sample in told if sample.name == "rabbitmq_identity_info"]
+    node = api.get("/overview").body["node"]
+    assert identity.labels == {"rabbitmq_node": node, "rabbitmq_cluster": "of ebb", "rabbitmq_endpoint": endpoint}
+    assert identity.value == 1
+    assert sum(sample.name == "rabbitmq_build_info" for sample in told) == 1
+    labelled = {sample.name for sample in told if identity.labels.keys() & sample.labels.keys()}
+    assert labelled == {"rabbitmq_identity_info"}
+
+
+@pytest.mark.process
+def test_attempts_to_log_in_are_told_by_rabbitmqs_names(scraped: RunningBroker) -> None:
+    api = Api(scraped.http_port)
+    before = samples(scrape(scraped, "/metrics")[1])
+    assert api.get("/whoami").status == 200
+    assert api.as_user("guest", "wrong").get("/whoami").status == 401
+
+    after = samples(scrape(scraped, "/metrics")[1])
+    by_protocol = samples(scrape(scraped, "/metrics/detailed?family=auth_attempt_metrics")[1])
+    by_source = scrape(scraped, "/metrics/detailed?family=auth_attempt_detailed_metrics")[1]
+
+    gained = {
+        name: after[f"rabbitmq_auth_attempts{name}_total",] - before[f"rabbitmq_auth_attempts{name}_total",]
+        for name in ("", "_succeeded", "_failed")
+    }
+    assert gained == {"": 2, "_succeeded": 1, "_failed": 1}
+    assert by_protocol["rabbitmq_detailed_auth_attempts_total", "amqp091"] >= 1
+    assert by_protocol["rabbitmq_detailed_auth_attempts_failed_total", "http"] == 1
+    assert "rabbitmq_detailed_auth_attempts_detailed_total" in by_source
+    assert 'username="' not in by_source
 
 
 @pytest.mark.process

@@ -144,6 +144,8 @@ FAMILIES: Final[dict[str, Family]] = {
 }
 
 PER_OBJECT: Final = (
+    "auth_attempt_metrics",
+    "auth_attempt_detailed_metrics",
     "queue_coarse_metrics",
     "queue_metrics",
     "exchange_metrics",

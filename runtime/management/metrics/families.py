@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from ipc.messages import control
 from ipc.version import VERSION
 from runtime.management.figures import Figures
+from runtime.management.metrics.attempts import SUM, attempt_families
 
 PROTOCOL: Final = {"protocol": "amqp091"}
 COMPATIBLE_VERSION: Final = "3.13.0"
@@ -25,6 +26,7 @@ class Scrape(Struct, frozen=True):
     status: control.Broker
     counters: control.Counters | None
     memory: list[control.ShardMemory | control.ProcessMemory]
+    attempts: list[control.LoginAttempt]
     descriptors: int
     descriptors_max: int
 
@@ -115,6 +117,7 @@ _OBJECTS: Final = (
     ("rabbitmq_connections", "Connections currently open", "connections"),
     ("rabbitmq_channels", "Channels currently open", "channels"),
     ("rabbitmq_consumers", "Consumers currently connected", "consumers"),
+    ("rabbitmq_channel_consumers", "Consumers on all channels", "consumers"),
     ("rabbitmq_queues", "Queues available", "queues"),
     ("rabbitmq_exchanges", "Exchanges available", "exchanges"),
     ("rabbitmq_bindings", "Bindings between exchanges and queues", "bindings"),
@@ -130,15 +133,20 @@ _OBJECTS: Final = (
 
 def broker_families(scrape: Scrape) -> Iterator[Metric]:
     """Everything about the broker as a whole."""
-    for part in (_identity, _objects, _counters, _resources, _memory, _compaction):
+    for part in (_identity, _objects, _counters, _attempts, _resources, _memory, _compaction):
         yield from part(scrape)
 
 
-def _identity(scrape: Scrape) -> Iterator[Metric]:
+def identity_families(node: str, cluster: str, endpoint: str) -> Iterator[Metric]:
+    """What RabbitMQ's dashboards join everything else with, on `instance`: so no other metric has these labels."""
     build = {"rabbitmq_version": COMPATIBLE_VERSION, "product_name": "EbbMQ", "product_version": VERSION}
     yield InfoMetricFamily("rabbitmq_build", "Version of the broker", build)
-    names = {"rabbitmq_node": scrape.node, "rabbitmq_cluster": scrape.cluster}
+    names = {"rabbitmq_node": node, "rabbitmq_cluster": cluster, "rabbitmq_endpoint": endpoint}
     yield InfoMetricFamily("rabbitmq_identity", "Node and cluster", names)
+
+
+def _identity(scrape: Scrape) -> Iterator[Metric]:
+    yield from identity_families(scrape.node, scrape.cluster, "aggregated")
     yield gauge("rabbitmq_erlang_uptime_seconds", "Node uptime", time.time() - scrape.started_at)
 
 
@@ -155,6 +163,21 @@ def _counters(scrape: Scrape) -> Iterator[Metric]:
         family = CounterMetricFamily(name, what, labels=list(PROTOCOL))
         family.add_metric(list(PROTOCOL.values()), sum(counted.get(key, 0) for key in keys))
         yield family
+    routed = CounterMetricFamily(
+        "rabbitmq_global_messages_routed",
+        "Total number of messages that at least one queue took, each counted once",
+        labels=list(PROTOCOL),
+    )
+    unroutable = counted.get("return_unroutable", 0) + counted.get("drop_unroutable", 0)
+    routed.add_metric(list(PROTOCOL.values()), counted.get("publish", 0) - unroutable)
+    yield routed
+    consumers = GaugeMetricFamily("rabbitmq_global_consumers", "Current number of consumers", labels=list(PROTOCOL))
+    consumers.add_metric(list(PROTOCOL.values()), scrape.figures.objects.get("consumers", 0))
+    yield consumers
+
+
+def _attempts(scrape: Scrape) -> Iterator[Metric]:
+    return attempt_families(scrape.attempts, SUM, "rabbitmq_")
 
 
 def _resources(scrape: Scrape) -> Iterator[Metric]:
@@ -162,6 +185,7 @@ def _resources(scrape: Scrape) -> Iterator[Metric]:
     yield gauge("rabbitmq_process_open_fds", "Open file descriptors", scrape.descriptors)
     yield gauge("rabbitmq_process_max_fds", "Open file descriptors limit", scrape.descriptors_max)
     yield gauge("rabbitmq_process_open_tcp_sockets", "Open TCP sockets", scrape.figures.objects.get("connections", 0))
+    yield gauge("rabbitmq_process_max_tcp_sockets", "Open TCP sockets limit", scrape.descriptors_max)
     yield gauge("rabbitmq_process_resident_memory_bytes", "Memory used in bytes", status.memory_bytes)
     yield gauge("rabbitmq_resident_memory_limit_bytes", "Memory high watermark in bytes", status.memory_bytes_max or 0)
     yield gauge("rabbitmq_disk_space_available_bytes", "Disk space available in bytes", status.disk_free_bytes or 0)

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from runtime.management.resources.attempts import ATTEMPTS
 from runtime.management.resources.bindings import BINDINGS
 from runtime.management.resources.clients import CLIENTS
 from runtime.management.resources.definitions import DEFINITIONS
@@ -23,6 +24,7 @@ from runtime.management.resources.vhost_limits import VHOST_LIMITS
 from runtime.management.resources.vhosts import VHOSTS
 
 RESOURCES: Final[list[Any]] = [
+    *ATTEMPTS,
     *BINDINGS,
     *CLIENTS,
     *DEFINITIONS,

@@ -124,14 +124,14 @@ async def nodes(request: ApiRequest, state: State) -> list[Document]:
 
 @get("/nodes/{name:str}", guards=_MONITOR, summary="One node")
 async def node(request: ApiRequest, state: State, name: str) -> Document:
-    _require_known(state.broker, name)
+    require_known(state.broker, name)
     return chosen(await _document(state.broker), Paging.of(request.query_params).columns)
 
 
 @get("/nodes/{name:str}/memory", guards=_MONITOR, summary="What its memory is used for, as RabbitMQ says it")
 async def node_memory(request: ApiRequest, state: State, name: str) -> Document:
     broker: Broker = state.broker
-    _require_known(broker, name)
+    require_known(broker, name)
     used: dict[str, int] = {}
     total = 0
     for reply in await broker.control(control.Memory(top=0)):
@@ -154,11 +154,12 @@ async def collect_garbage(request: ApiRequest, state: State) -> None:
     """LavinMQ's word for what is called a pass of level `release` here."""
     broker: Broker = state.broker
     if name := request.path_params.get("name"):
-        _require_known(broker, name)
+        require_known(broker, name)
     await broker.control(control.Compact("release"))
 
 
-def _require_known(broker: Broker, name: str) -> None:
+def require_known(broker: Broker, name: str) -> None:
+    """Raises NotFound for what is not this node."""
     if name != broker.node:
         raise NotFound
 
