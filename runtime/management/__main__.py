@@ -15,7 +15,7 @@ from hypercorn.typing import ASGIFramework
 from litestar.types import ASGIApp
 
 from ipc.data_directory import DataDirectory
-from ipc.errors import ExitCode
+from ipc.errors import ExitCode, StartRefused
 from ipc.limits import HTTP_GRACE_SECONDS, HTTP_HEADER_BYTES_MAX, HTTP_IDLE_SECONDS
 from ipc.link import Link, LinkClosed
 from ipc.log import configure_logging
@@ -98,7 +98,11 @@ def main() -> None:
     """`python -m runtime.management LOCAL HTTP,… METRICS,… LINK`: descriptors of listeners, and of the link."""
     local, http, metrics, link = sys.argv[1:]
     end = socket.socket(fileno=int(link))
-    sys.exit(trio.run(_main, end, _numbers(local), _numbers(http), _numbers(metrics)))
+    try:
+        sys.exit(trio.run(_main, end, _numbers(local), _numbers(http), _numbers(metrics)))
+    except StartRefused as refusal:
+        _log.error("management process cannot start", reason=str(refusal))
+        sys.exit(refusal.exit_code)
 
 
 def _numbers(text: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 Listeners are the supervisor's, and nobody accepts on them until the first connection comes; then the process is started
 with them and takes over. It ends by itself when nobody has asked for long, and the memory it took goes with it.
-Whatever becomes of it, clients of the broker notice nothing.
+Whatever becomes of it, clients of the broker notice nothing; when it cannot be started, those of the API are told so.
 """
 
 import os
@@ -50,9 +50,10 @@ from runtime.auth.directory import EVERYTHING, Directory
 from runtime.auth.login import permissions_to_enter
 from runtime.auth.login_record import LoginRecord
 from runtime.control import place
-from runtime.decisions.restarts import Restarts
+from runtime.decisions.restarts import STEADY_SECONDS, Restarts
 from runtime.roster import Roster, VHostDown
 from runtime.router.listening import Wanted, open_listeners
+from runtime.supervisor.apology import apologise
 from runtime.supervisor.controls import Controls
 from runtime.supervisor.inquiries import Inquiries
 from runtime.supervisor.life import Life, ending_text
@@ -62,6 +63,7 @@ COMMAND: Final = (sys.executable, "-P", "-m", "runtime.management")
 HELLO_SECONDS_MAX: Final = 30.0
 PATIENCE_SECONDS: Final = 5.0  # between the end of a link and SIGKILL: requests under way may be answered
 PORT_RETRY_SECONDS: Final = 5.0
+FAILURES_TO_APOLOGISE_FOR: Final = 2  # after the first, clients that wait are served by the next process
 # What a client that is the broker's own part can do.
 CAPABILITIES: Final = frozenset({"publisher_confirms", "basic.nack", "consumer_cancel_notify"})
 # The operator at the machine may publish in anybody's name.
@@ -98,6 +100,7 @@ class Management:
         self._metrics: list[trio.SocketListener] = []
         self._local: socket.socket | None = None  # for the broker's own user
         self._new_ends = trio.Event()
+        self._failures = 0  # lives in a row that were over before they could be of use
         self._link: ManagementLink | None = None
         self._pid: int | None = None
 
@@ -131,7 +134,11 @@ class Management:
                     born = trio.current_time()
                     await self._live()
                     delay = self._restarts.delay(born=born, died=trio.current_time())
-                    await trio.sleep(PORT_RETRY_SECONDS if delay is None else delay)
+                    with trio.move_on_after(PORT_RETRY_SECONDS if delay is None else delay):
+                        if self._failures >= FAILURES_TO_APOLOGISE_FOR:
+                            await apologise(self._ends())
+                        else:
+                            await trio.sleep_forever()
         finally:
             for end in self._ends():
                 end.close()
@@ -177,12 +184,19 @@ class Management:
     # one life ---------------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
+        born = trio.current_time()
         ours, theirs = link_pair()
         with theirs:
             local = [] if self._local is None else [self._local.fileno()]
             http, metrics = ([one.socket.fileno() for one in some] for some in (self._http, self._metrics))
             ends = [",".join(map(str, descriptors)) for descriptors in (local, http, metrics)]
-            process = start([*COMMAND, *ends], theirs, [*local, *http, *metrics])
+            try:
+                process = start([*COMMAND, *ends], theirs, [*local, *http, *metrics])
+            except OSError as fault:  # too many processes, or no memory for one more
+                ours.close()
+                self._failures += 1
+                _log.error("management process cannot be started", reason=str(fault))
+                return
         link: ManagementLink = Link(ours, ManagementReport)
         life = Life.of(process.pid)
         self._pid = process.pid
@@ -196,6 +210,8 @@ class Management:
             self._pid = None
             life.close()
             status = process.poll()
+            is_in_vain = status != ExitCode.OK and trio.current_time() - born < STEADY_SECONDS + HELLO_SECONDS_MAX
+            self._failures = self._failures + 1 if is_in_vain else 0
             say = _log.info if status == ExitCode.OK else _log.error
             say("management process ended", pid=process.pid, ending=ending_text(status))
 

@@ -2,12 +2,15 @@
 
 import re
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pika
 import psutil
 import pytest
 
+from runtime.auth.directory import FORMAT
 from tests.clients.running_broker import RunningBroker
 from tests.clients.waiting import eventually
 from tests.management.api import LOOPBACK, Api
@@ -71,6 +74,41 @@ def _asked(broker: RunningBroker) -> int | None:
         return Api(broker.http_port).get("/whoami").status
     except OSError:
         return None  # it had accepted us before it died
+
+
+def test_who_asks_while_it_cannot_be_started_is_told_so(tmp_path: Path) -> None:
+    """Here because the directory is of another format for a while; AMQP goes on, and the API when the cause is gone."""
+    broker = start(tmp_path)
+    try:
+        pretend_format(broker, FORMAT + 1)
+        answers = [Api(broker.http_port).get("/whoami") for _ in range(6)]
+        with slow_client(broker), slow_client(broker):
+            answers.append(Api(broker.http_port).get("/overview"))
+        pika.BlockingConnection(pika.URLParameters(broker.url)).close()
+        pretend_format(broker, FORMAT)
+
+        assert [answer.status for answer in answers] == [503] * 7
+        for answer in answers:
+            assert answer.body["error"] == "unavailable"
+            assert "cannot be started" in answer.body["reason"]
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        assert eventually(lambda: _asked(broker) == 200, "the API is there", seconds=30)
+        assert broker.stop() == 0
+        broker.assert_no_traceback()
+        assert "management process cannot start" in broker.log
+    finally:
+        broker.end_by_force()
+
+
+def pretend_format(broker: RunningBroker, number: int) -> None:
+    with closing(sqlite3.connect(broker.data / "directory.sqlite")) as directory:
+        directory.execute(f"PRAGMA user_version = {number}")
+
+
+def slow_client(broker: RunningBroker) -> socket.socket:
+    """Comes, and says nothing."""
+    return socket.create_connection((LOOPBACK, broker.http_port))
 
 
 def test_a_taken_port_keeps_the_api_away_and_not_the_broker(tmp_path: Path) -> None:
