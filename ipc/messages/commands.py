@@ -89,6 +89,7 @@ class NegotiatedClient(Struct, frozen=True, array_like=True):
     client_properties: bytes  # raw field table as sent, length prefix included: decoded only when somebody looks
     capabilities: frozenset[str]  # names of the client's capabilities that are true
     unread: bytes  # came in the same read as connection.open, or after it
+    is_literal: bool = False  # what it declares is written in a file, and the vhost's defaults add nothing to it
 
 
 class AdoptClient(Command, frozen=True):

@@ -31,6 +31,7 @@ class Enter(Upward, frozen=True):
     user: str  # or `THE_BROKER`, for the broker itself and the operator at the machine, who may do everything
     vhost: str
     name: str  # as lists of connections show it
+    is_literal: bool = False  # as in `NegotiatedClient`
 
 
 class AskSupervisor(Upward, frozen=True):

@@ -25,6 +25,7 @@ class Rules(Struct, frozen=True, array_like=True):
     operator_policies: tuple[Policy, ...] = ()
     connections_max: int | None = None
     queues_max: int | None = None
+    default_queue_type: str = ""  # of queues that are declared without one; empty: classic, and it is not written down
 
 
 NO_RULES = Rules()

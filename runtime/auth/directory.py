@@ -33,7 +33,7 @@ from ipc.limits import (
 from ipc.messages.commands import Permissions, TopicPermissions
 from ipc.messages.rules import NO_RULES, Policy, Rules
 from ipc.settings import UserSettings
-from runtime.auth.directory_copy import LIMITS, User, VHost, read
+from runtime.auth.directory_copy import LIMITS, QUEUE_TYPES, User, VHost, read
 from runtime.auth.directory_file import (
     EVERYTHING,
     FORMAT,
@@ -59,8 +59,6 @@ __all__ = [
 
 USER_LIMITS: Final = ("max-connections", "max-channels")
 """What can be limited for a user, by RabbitMQ's names."""
-
-QUEUE_TYPES: Final = ("", "classic", "quorum", "stream")
 
 _LIMIT_MAX: Final = 2**31 - 1
 
@@ -176,8 +174,8 @@ class Directory(Owner):
         encoded_tags = msgspec.json.encode(tags).decode()
         if max(len(description.encode()), len(encoded_tags.encode())) > VHOST_DESCRIPTION_BYTES_MAX:
             raise DirectoryRefusal(f"description and tags of a vhost take at most {VHOST_DESCRIPTION_BYTES_MAX} bytes")
-        if default_queue_type not in QUEUE_TYPES:
-            raise DirectoryRefusal(f"no queue type '{default_queue_type}'; there are {', '.join(QUEUE_TYPES[1:])}")
+        if default_queue_type and default_queue_type not in QUEUE_TYPES:
+            raise DirectoryRefusal(f"no queue type '{default_queue_type}'; there are {', '.join(QUEUE_TYPES)}")
         with self._change() as run:
             run(
                 """INSERT INTO vhosts (name, description, tags, default_queue_type) VALUES (?1, ?2, ?3, ?4)

@@ -13,6 +13,9 @@ from ipc.messages.rules import Definition, Policy, Rules
 LIMITS: Final = {"max-connections": "connections_max", "max-queues": "queues_max"}
 """What can be limited in a vhost, by RabbitMQ's names."""
 
+QUEUE_TYPES: Final = ("classic", "quorum")
+"""What queues of a vhost can be by default."""
+
 UserAndVHost = tuple[str, str]
 Parameters = dict[tuple[str, str, str], Any]
 """Values by vhost, component and name."""
@@ -21,7 +24,7 @@ _Kind = TypeVar("_Kind")
 
 
 class VHost(Struct, frozen=True):
-    """A vhost as the supervisor knows it; `number` names its directory. What follows `pinned` is for people."""
+    """A vhost as the supervisor knows it; `number` names its directory."""
 
     number: int
     name: str
@@ -64,8 +67,9 @@ def read(connection: sqlite3.Connection) -> Copy:
         topics = _read_topics(connection)
         limits = _read_limits(connection, "SELECT vhost, name, value FROM limits")
         users = _read_users(connection)
+        vhosts = _read_vhosts(connection)
         return Copy(
-            vhosts=_read_vhosts(connection),
+            vhosts=vhosts,
             users=users,
             permissions={
                 (user, vhost): Permissions(
@@ -76,7 +80,7 @@ def read(connection: sqlite3.Connection) -> Copy:
                 )
             },
             topics=topics,
-            rules=_read_rules(connection, limits),
+            rules=_read_rules(connection, limits, vhosts),
             limits=limits,
             parameters={
                 (vhost, component, name): _decoded(value, Any, f"parameter '{name}' of vhost '{vhost}'")
@@ -139,7 +143,13 @@ def _read_limits(connection: sqlite3.Connection, query: str) -> dict[str, dict[s
     return dict(limits)
 
 
-def _read_rules(connection: sqlite3.Connection, limits: dict[str, dict[str, int]]) -> dict[str, Rules]:
+def _read_rules(
+    connection: sqlite3.Connection, limits: dict[str, dict[str, int]], vhosts: dict[str, VHost]
+) -> dict[str, Rules]:
+    # Streams could be laid down before a default had any effect; nobody could declare a queue there any more.
+    types = {
+        vhost.name: vhost.default_queue_type for vhost in vhosts.values() if vhost.default_queue_type in QUEUE_TYPES
+    }
     policies: defaultdict[tuple[str, bool], list[Policy]] = defaultdict(list)
     for vhost, is_operator, name, pattern, definition, apply_to, priority in connection.execute(
         "SELECT vhost, is_operator, name, pattern, definition, apply_to, priority FROM policies ORDER BY name"
@@ -151,8 +161,9 @@ def _read_rules(connection: sqlite3.Connection, limits: dict[str, dict[str, int]
             tuple(policies.get((vhost, False), ())),
             tuple(policies.get((vhost, True), ())),
             **{LIMITS[name]: value for name, value in limits.get(vhost, {}).items() if value >= 0},
+            default_queue_type=types.get(vhost, ""),
         )
-        for vhost in {vhost for vhost, _ in policies} | limits.keys()
+        for vhost in {vhost for vhost, _ in policies} | limits.keys() | types.keys()
     }
 
 

@@ -276,9 +276,9 @@ class Broker:
         """The directory was changed: returns when the broker acts by it."""
         await self._ask(Follow)
 
-    async def enter(self, user: str, vhost: str, name: str) -> tuple[socket.socket, int]:
+    async def enter(self, user: str, vhost: str, name: str, *, is_literal: bool = False) -> tuple[socket.socket, int]:
         """A stream to the vhost as a client of this user, and the size of its frames. Raises Refused, Unavailable."""
-        answer = await self._ask(lambda number: Enter(number, user, vhost, name))
+        answer = await self._ask(lambda number: Enter(number, user, vhost, name, is_literal))
         if answer.barred is not None and answer.barred.code == ReplyCode.INTERNAL_ERROR:
             raise Unavailable(answer.barred.text)
         if answer.barred is not None:

@@ -208,12 +208,19 @@ class InnerClient:
 
 @asynccontextmanager
 async def inner_client(
-    broker: Broker, user: str, vhost: str, *, seconds_max: float = INNER_CLIENT_SECONDS_MAX
+    broker: Broker,
+    user: str,
+    vhost: str,
+    *,
+    seconds_max: float = INNER_CLIENT_SECONDS_MAX,
+    is_literal: bool = False,
 ) -> AsyncIterator[InnerClient]:
     """A client of this user in this vhost; at the end, what it said has taken effect. Raises Refused, Unavailable."""
     try:
         with trio.fail_after(seconds_max):
-            end, frame_max = await broker.enter(user, vhost, f"{NAME} ({user})" if user else NAME)
+            end, frame_max = await broker.enter(
+                user, vhost, f"{NAME} ({user})" if user else NAME, is_literal=is_literal
+            )
             async with trio.SocketStream(trio.socket.from_stdlib_socket(end)) as stream:
                 client = InnerClient(stream, frame_max)
                 await client.hear()  # connection.open-ok

@@ -304,6 +304,7 @@ class Management:
                     client_properties=b"",
                     capabilities=CAPABILITIES,
                     unread=b"",
+                    is_literal=asked.is_literal,
                 )
                 await shard.send(AdoptClient(client), [theirs.fileno()])
             except Refusal as refusal:

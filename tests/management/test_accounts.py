@@ -1,6 +1,7 @@
 """Virtual hosts, users, permissions, policies, limits and parameters over HTTP: made, seen, changed, refused."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pika
@@ -45,11 +46,50 @@ def test_a_virtual_host_is_added_described_and_deleted(api: Api, managed: Runnin
     assert found["metadata"] == {"description": "what is sold", "tags": ["a", "b"], "default_queue_type": "quorum"}
 
     assert api.put("/vhosts/shop", {"tags": ["c"]}).status == 204
+    assert api.get("/vhosts/shop").body["metadata"] == {
+        "description": "",
+        "tags": ["c"],
+        "default_queue_type": "quorum",
+    }
+    assert api.put("/vhosts/shop", {"tags": ["c"], "default_queue_type": ""}).status == 204
     assert api.get("/vhosts/shop").body["metadata"] == {"description": "", "tags": ["c"]}
 
     connect(managed, "guest", "guest", "shop").close()  # whoever adds one may do everything in it
     assert api.delete("/vhosts/shop").status == 204
     assert api.get("/vhosts/shop").status == 404
+
+
+def test_queues_without_a_type_are_of_the_virtual_hosts_default_type(api: Api, managed: RunningBroker) -> None:
+    """Over AMQP and HTTP, and by whom it is laid down while clients are there; a file says what it says."""
+    assert api.put("/vhosts/typed").status == 201
+    with closing(connect(managed, "guest", "guest", "typed")) as connection:
+        channel = connection.channel()
+        channel.queue_declare("before", durable=True)
+        assert api.put("/vhosts/typed", {"default_queue_type": "rabbit_quorum_queue"}).status == 204
+        channel.queue_declare("before", durable=True)
+        channel.queue_declare("over-amqp", durable=True)
+        channel.queue_declare("transient")
+        channel.queue_declare("named", durable=True, arguments={"x-queue-type": "classic"})
+    assert api.put("/queues/typed/over-http", {"durable": True}).status == 201
+    assert api.put("/queues/typed/over-http", {"durable": True}).status == 204
+    file = {"queues": [{"name": "filed", "durable": True, "auto_delete": False, "arguments": {}}]}
+    assert api.post("/definitions/typed", file).status == 204
+
+    found = {queue["name"]: (queue["type"], queue["arguments"]) for queue in api.get("/queues/typed").body}
+
+    quorum = ("quorum", {"x-queue-type": "quorum"})
+    plain: tuple[str, dict[str, str]] = ("classic", {})
+    assert found == {
+        "before": plain,
+        "over-amqp": quorum,
+        "over-http": quorum,
+        "transient": plain,
+        "filed": plain,
+        "named": ("classic", {"x-queue-type": "classic"}),
+    }
+    (exported,) = [vhost for vhost in api.get("/definitions").body["vhosts"] if vhost["name"] == "typed"]
+    assert exported["metadata"]["default_queue_type"] == "quorum"
+    assert api.delete("/vhosts/typed").status == 204
 
 
 def test_virtual_hosts_are_listed_with_their_messages(api: Api, managed: RunningBroker, vhost: str) -> None:
@@ -261,6 +301,7 @@ def test_the_broker_is_called_what_it_was_called_last(api: Api) -> None:
     [
         ("/vhosts/x", {"tags": 5}, "got `int` - at `$.tags`"),
         ("/vhosts/x", {"default_queue_type": "heap"}, "no queue type 'heap'"),
+        ("/vhosts/x", {"default_queue_type": "stream"}, "no queue type 'stream'; there are classic, quorum"),
         ("/vhosts/" + "x" * 256, {}, "a vhost's name has 1 to 255 bytes"),
         ("/users/x", {"password": "p"}, "tags_not_present"),
         ("/users/x", {"password": 5, "tags": ""}, "got `int` - at `$.password`"),

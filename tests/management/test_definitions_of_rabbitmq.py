@@ -29,6 +29,9 @@ _OF_SOMEBODY = {"name": "amq.gen-somebody", "durable": True, "auto_delete": Fals
 _FILLING: tuple[tuple[str, str, Any], ...] = (
     ("PUT", f"/vhosts{V}", {"description": "first", "tags": "a,b"}),
     ("PUT", "/vhosts/empty", {}),
+    ("PUT", "/vhosts/quorums", {"default_queue_type": "quorum"}),
+    ("PUT", "/queues/quorums/by-default", {"durable": True}),
+    ("PUT", "/queues/quorums/cannot-be", {"durable": False}),
     ("PUT", "/users/ida", {"password": "geheim", "tags": "management,policymaker"}),
     ("PUT", "/users/otto", {"password": "güheim", "tags": ""}),
     ("PUT", "/users/mute", {"password_hash": "", "tags": ""}),

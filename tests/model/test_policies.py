@@ -22,7 +22,7 @@ def policy(name: str, pattern: str = ".*", *, apply_to: str = "all", priority: i
     return Policy(name, pattern, definition, apply_to, priority)
 
 
-def rule(vhost: VHost, *policies: Policy, operators: tuple[Policy, ...] = (), **limits: int) -> None:
+def rule(vhost: VHost, *policies: Policy, operators: tuple[Policy, ...] = (), **limits: Any) -> None:
     steps = vhost.change_rules(Rules(policies, operators, **limits), now=0)
     assert all(step is None for step in steps)
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from pamqp import commands
 
 from ipc.messages.commands import Permissions
+from ipc.messages.rules import Rules
 from tests.protocols.conversation import EVERYTHING, Client, World
 
 
@@ -44,6 +45,55 @@ def test_a_queue_without_a_name_gets_one_and_is_meant_by_an_empty_name(client: C
 
     assert client.drain("") == [b"dig"]
     assert client.drain(name) == []
+
+
+@pytest.mark.parametrize(
+    ("default", "facts", "arguments"),
+    [
+        ("quorum", {"durable": True}, {"x-queue-type": "quorum"}),
+        ("quorum", {"durable": True, "arguments": {"x-max-length": 5}}, {"x-max-length": 5, "x-queue-type": "quorum"}),
+        ("quorum", {"durable": True, "arguments": {"x-queue-type": "classic"}}, {"x-queue-type": "classic"}),
+        ("quorum", {"durable": False}, {}),
+        ("quorum", {"durable": True, "auto_delete": True}, {}),
+        ("quorum", {"durable": True, "exclusive": True}, {}),
+        ("classic", {"durable": False, "exclusive": True}, {"x-queue-type": "classic"}),
+        ("", {"durable": True}, {}),
+    ],
+)
+def test_a_queue_without_a_type_is_of_the_default_type_if_it_can_be(
+    world: World, client: Client, default: str, facts: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    lay_down(world, default)
+
+    for _ in range(2):
+        client.declare("jobs", **facts)
+
+    queue = world.vhost.queue("jobs", client.connection)
+    assert (queue.arguments or {}) == arguments
+    assert queue.terms.is_quorum is (arguments.get("x-queue-type") == "quorum")
+
+
+def test_a_queue_that_is_there_stays_what_it_is_whatever_the_default_becomes(world: World, client: Client) -> None:
+    client.declare("plain", durable=True)
+    lay_down(world, "quorum")
+    client.declare("jobs", durable=True)
+    client.declare("plain", durable=True)
+    lay_down(world, "classic")
+    client.declare("jobs", durable=True)
+    client.declare("plain", durable=True)
+
+    assert (
+        client.ask(commands.Queue.Declare(queue="plain", durable=True, arguments={"x-queue-type": "quorum"})).reply_code
+        == 406
+    )
+    client = world.client().open()
+    lay_down(world, "")
+    told = client.ask(commands.Queue.Declare(queue="jobs", durable=True)).reply_text
+    assert "inequivalent arg 'x-queue-type' for queue 'jobs'" in told
+
+
+def lay_down(world: World, default: str) -> None:
+    assert not any(world.vhost.change_rules(Rules(default_queue_type=default), world.now))
 
 
 def test_an_empty_name_means_nothing_before_a_declaration(client: Client) -> None:

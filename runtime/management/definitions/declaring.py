@@ -128,7 +128,7 @@ class Declarations:
                     await client.ask_all(undoings[begin : begin + DEFINITIONS_TOGETHER])
 
     def _client(self) -> Any:
-        return inner_client(self._broker, THE_BROKER, self.vhost, seconds_max=DEFINITIONS_SECONDS_MAX)
+        return inner_client(self._broker, THE_BROKER, self.vhost, seconds_max=DEFINITIONS_SECONDS_MAX, is_literal=True)
 
 
 def _first_of_each(entries: Iterable[Any]) -> Iterable[Any]:

@@ -82,7 +82,11 @@ async def put_vhost(request: ApiRequest, state: State, vhost: str) -> Response[b
     """Whoever adds one may do everything in it; 201 where it was added, 204 where it was there."""
     body = await read_body(request, VHostBody)
     directory = directory_of(state)
-    was_there = directory.find_vhost(vhost) is not None
+    found = directory.find_vhost(vhost)
+    was_there = found is not None
+    default_queue_type = body.default_queue_type
+    if default_queue_type is None and found is not None:  # RabbitMQ leaves it as it is, too
+        default_queue_type = found.default_queue_type
 
     def change() -> None:
         with directory.together():
@@ -90,7 +94,7 @@ async def put_vhost(request: ApiRequest, state: State, vhost: str) -> Response[b
                 vhost,
                 description=body.description or "",
                 tags=words(body.tags),
-                default_queue_type=queue_type(body.default_queue_type or ""),
+                default_queue_type=queue_type(default_queue_type or ""),
             )
             if not was_there and request.user.name:  # the operator at the machine has no need of it
                 directory.set_permissions(request.user.name, vhost, EVERYTHING)

@@ -8,6 +8,7 @@ from ipc.errors import AccessRefused, ConnectionRefusal, NotFound, ReplyCode
 from ipc.messages.commands import THE_BROKER
 from shards.model.exchanges.arguments import read_alternate
 from shards.model.exchanges.registry import EXCHANGE_TYPES
+from shards.model.queues.default_type import with_default_type
 from shards.model.queues.queue import GENERATED
 from shards.protocols.amqp import replying
 
@@ -104,13 +105,23 @@ def _declared_queue(channel: "Channel", method: commands.Queue.Declare) -> "Queu
     if isinstance(dead_letter_exchange := (method.arguments or {}).get("x-dead-letter-exchange"), str):
         connection.access.require("read", "queue", method.queue or GENERATED)
         connection.access.require("write", "exchange", dead_letter_exchange)
+    arguments = method.arguments or {}
+    if not connection.client.is_literal:
+        arguments = with_default_type(
+            arguments,
+            connection.vhost.rulebook.rules,
+            connection.vhost.find_queue(method.queue),
+            is_durable=method.durable,
+            is_auto_delete=method.auto_delete,
+            is_exclusive=method.exclusive,
+        )
     queue, is_new = connection.vhost.declare_queue(
         method.queue,
         is_durable=method.durable,
         is_auto_delete=method.auto_delete,
         owner=connection,
         is_exclusive=method.exclusive,
-        arguments=method.arguments or {},
+        arguments=arguments,
         may_be_reserved=connection.client.user == THE_BROKER,
     )
     if is_new and queue.owner is connection:
