@@ -88,7 +88,10 @@ def test_who_does_not_monitor_sees_its_own_connections_only(managed: RunningBrok
         assert {one["user"] for one in alone.get("/connections").body} == {"alone"}
         assert {one["user"] for one in watching.get("/connections").body} >= {"alone", "guest"}
         theirs = next(one["name"] for one in watching.get("/connections").body if one["user"] == "guest")
-        assert alone.ask("DELETE", f"/connections/{quote(theirs, safe='')}").status == 401
+        for caller in (alone, watching):  # whoever may look may not close
+            assert caller.ask("DELETE", f"/connections/{quote(theirs, safe='')}").status == 401
+        assert watching.ask("DELETE", "/connections/username/alone").status == 401
+        assert watching.put(f"/channels/{quote(theirs, safe='')}%20%281%29", {"prefetch": 1}).status in (401, 404)
 
 
 def test_prefetch_of_consumers_to_come_can_be_changed(api: Api, connection: Any) -> None:

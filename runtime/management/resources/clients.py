@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from ipc.limits import CLOSE_REASON_CHARACTERS_MAX
 from ipc.messages.inventory import CancelConsumer, CloseConnection, Document, Kind, Rank, SetPrefetch
-from runtime.management.access import MONITORING, ApiRequest
+from runtime.management.access import ADMINISTRATOR, MONITORING, ApiRequest
 from runtime.management.bodies import read_body
 from runtime.management.broker import Broker
 from runtime.management.errors import ApiError, NotAuthorized, NotFound
@@ -40,13 +40,18 @@ _OWNER: Final[dict[Kind, str]] = {
 }
 
 
-async def _find(request: ApiRequest, broker: Broker, kind: Kind, name: str) -> Document:
-    """By a name nobody said the vhost of. Raises NotFound, NotAuthorized."""
+async def _find(
+    request: ApiRequest, broker: Broker, kind: Kind, name: str, *, others_for: frozenset[str] = MONITORING
+) -> Document:
+    """By a name nobody said the vhost of; `others_for`: who may have what is another user's.
+
+    Raises NotFound, NotAuthorized.
+    """
     found = await broker.listing(Rank(kind, where=(("name", name),)), count=1, in_detail=True)
     if not found.documents:
         raise NotFound
     (document,) = found.documents
-    if not request.user.has(MONITORING) and document.get("user") != request.user.name:
+    if not request.user.has(others_for) and document.get("user") != request.user.name:
         raise NotAuthorized("User not authorised to access object")
     return document
 
@@ -85,14 +90,14 @@ async def channels_of_connection(request: ApiRequest, state: State, name: str) -
 async def close_connection(request: ApiRequest, state: State, name: str) -> None:
     """Tells the client the reason given in the header `X-Reason`."""
     broker: Broker = state.broker
-    found = await _find(request, broker, "connection", name)
+    found = await _find(request, broker, "connection", name, others_for=ADMINISTRATOR)
     await broker.perform(CloseConnection(found["vhost"], name, _reason(request)), found["vhost"])
 
 
 @delete("/connections/username/{user:str}", summary="Close all connections of a user")
 async def close_connections_of_user(request: ApiRequest, state: State, user: str) -> None:
     broker: Broker = state.broker
-    if not request.user.has(MONITORING) and user != request.user.name:
+    if not request.user.has(ADMINISTRATOR) and user != request.user.name:
         raise NotAuthorized("User not authorised to access object")
     found = await broker.listing(Rank("connection", where=(("user", user),)))
     for document in found.documents:
@@ -126,7 +131,7 @@ async def channel(request: ApiRequest, state: State, name: str) -> Document:
 @put("/channels/{name:str}", summary="Change the prefetch of consumers to come", status_code=204)
 async def set_prefetch(request: ApiRequest, state: State, name: str) -> None:
     broker: Broker = state.broker
-    found = await _find(request, broker, "channel", name)
+    found = await _find(request, broker, "channel", name, others_for=ADMINISTRATOR)
     body = await read_body(request, PrefetchBody)
     if not 0 <= body.prefetch <= 65535:
         raise ApiError(400, "prefetch must be a number of 0 to 65535")
@@ -154,7 +159,7 @@ async def cancel_consumer(
 ) -> None:
     broker: Broker = state.broker
     request.user.require_vhost(vhost)
-    await _find(request, broker, "connection", connection_name)
+    await _find(request, broker, "connection", connection_name, others_for=ADMINISTRATOR)
     await broker.perform(CancelConsumer(vhost, connection_name, number, tag), vhost)
 
 
