@@ -16,6 +16,7 @@ from runtime.management.access import MONITORING, Gate, OpenGate, require
 from runtime.management.authentication import Authentication
 from runtime.management.broker import Broker
 from runtime.management.errors import HANDLERS
+from runtime.management.heads import with_heads
 from runtime.management.metrics.routes import METRICS
 from runtime.management.paths import decoded, undecoded
 from runtime.management.resources import RESOURCES
@@ -55,7 +56,7 @@ def api(broker: Broker, gate: Gate | OpenGate) -> ASGIApp:
         debug=False,
         logging_config=None,
     )
-    return secured(undecoded(app), {_DOCS: policy_of_page(_SWAGGER)})
+    return secured(with_heads(undecoded(app)), {_DOCS: policy_of_page(_SWAGGER)})
 
 
 def _page() -> SwaggerRenderPlugin:
@@ -78,4 +79,4 @@ def metrics_only(broker: Broker, gate: OpenGate) -> ASGIApp:
         debug=False,
         logging_config=None,
     )
-    return secured(app)
+    return secured(with_heads(app))
