@@ -15,12 +15,14 @@ from shards.model.exchanges.registry import PREDECLARED
 from shards.model.queues.terms import recall_terms
 from shards.store.definitions import Definitions, Stored
 from shards.store.journal import JOURNAL_SUFFIX
-from shards.store.message_store import LEVEL_SHIFT, MessageStore, level_of
+from shards.store.message_store import MessageStore
+from shards.store.position import LEVEL_SHIFT
 from shards.store.priority_store import PriorityStore, QueueStore
 from shards.store.recovery import RecoveryReport
 from shards.store.register import Known, Register
 from shards.store.replay import Replayed, gather
 from shards.store.segment import ACKS_SUFFIX, DAMAGED_SUFFIX, MESSAGES_SUFFIX
+from shards.store.segments import level_of
 
 _SETTINGS: Final = StoreSettings()  # nothing is written, so none of them matters
 
@@ -149,7 +151,7 @@ class _Inspection:
             )
         if store is None:
             return
-        account.segments_known = sum(level.unread_count for level in store.levels())
+        account.segments_known = sum(level.segments.unread_count for level in store.levels())
         if self._verifies:
             for level in store.levels():
                 level.read_all()

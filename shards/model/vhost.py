@@ -728,7 +728,8 @@ class VHost(Compactable):
     def _registered(self) -> Iterator[SegmentFacts]:
         for queue in self.queues():
             if queue.store is not None and self._is_stored(queue):
-                yield from queue.store.registered()
+                for level in queue.store.levels():
+                    yield from level.segments.registered()
 
     def _keep_journal(self, journal: Journal) -> None:
         """Something stands only there: with it must stand what has become of all the rest."""

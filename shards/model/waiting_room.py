@@ -87,7 +87,7 @@ class WaitingRoom(Compactable):
 
     def pieces(self) -> Iterable[Piece]:
         """What of its files belongs to it at this moment."""
-        return () if self._store is None else self._store.pieces()
+        return () if self._store is None else self._store.segments.pieces()
 
     # the turn's side --------------------------------------------------------------------------------------------------
 

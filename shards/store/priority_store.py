@@ -13,10 +13,13 @@ from ipc.settings import StoreSettings
 from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.store.files import Files
 from shards.store.journal import Journal
-from shards.store.message_store import LEVEL_SHIFT, MessageStore, Span, level_of
+from shards.store.message_store import MessageStore
 from shards.store.moment import STILL, Moment
+from shards.store.position import LEVEL_SHIFT
+from shards.store.reader import Span
 from shards.store.recovery import RecoveryReport
 from shards.store.register import NOTHING_KNOWN, Known, SegmentFacts
+from shards.store.segments import level_of
 
 _POSITION_SHIFT: Final = LEVEL_SHIFT + 32
 
@@ -246,10 +249,6 @@ class PriorityStore(Compactable):
     def facts(self) -> Iterator[SegmentFacts]:
         for store in self.levels():
             yield from store.facts()
-
-    def registered(self) -> Iterator[SegmentFacts]:
-        for store in self.levels():
-            yield from store.registered()
 
     def delete(self) -> None:
         levels, self._levels = self.levels(), {}

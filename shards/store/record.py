@@ -36,11 +36,18 @@ LENGTH: Final = Struct("<I")
 _LENGTHS: Final = Struct("<IIH")
 
 _pack = RECORD_HEAD.pack
+_lengths = _LENGTHS.unpack_from
 _CLASS_WEIGHT: Final = b"\x00\x3c\x00\x00"  # class basic, weight 0: how every content header begins
 
 
 def flags(*, is_persistent: bool, expires: bool) -> int:
     return (PERSISTENT if is_persistent else 0) | (EXPIRES if expires else 0)
+
+
+def body_bytes_of(head: Buffer) -> int:
+    """Bytes of a record's body, given its head."""
+    record_bytes, header_bytes, address_bytes = _lengths(head)
+    return int(record_bytes - RECORD_HEAD_BYTES - header_bytes - address_bytes)
 
 
 def encode(timestamp: int, flags: int, priority: int, address: bytes, header: Buffer, body: Buffer) -> bytes:

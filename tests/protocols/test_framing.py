@@ -10,7 +10,7 @@ from pamqp import commands
 from ipc.limits import FRAME_BYTES_MIN, LARGE_BODY_BYTES
 from ipc.wire.amqp import frames, methods
 from shards.protocols.amqp.framing import DeliveryFraming, StoredRecord, body_frames, get_ok, returned
-from shards.store.message_store import Span
+from shards.store.reader import Span
 from shards.store.record import encode
 from tests.protocols.conversation import Content, parse
 from tests.protocols.framed import split

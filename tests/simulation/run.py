@@ -572,8 +572,8 @@ class Run:
         for vhost in self.shard.each_vhost():
             for queue in vhost.queues():
                 for level in queue.store.levels() if queue.store is not None else ():
-                    if level.unwritten_bytes > TAIL_BYTES_KEPT_MAX:
-                        raise Violation(f"{queue.name}: {level.unwritten_bytes} bytes unwritten")
+                    if len(level.tail.records) > TAIL_BYTES_KEPT_MAX:
+                        raise Violation(f"{queue.name}: {len(level.tail.records)} bytes unwritten")
 
     def finish(self) -> None:
         """When everything was taken and settled nothing is left, neither in memory nor on disk."""

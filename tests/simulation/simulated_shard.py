@@ -5,6 +5,7 @@ changes that were not committed yet are in the process only.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,17 +30,7 @@ from tests.simulation.sliced_pass import SlicedPass
 from tests.store.messages import take
 
 VHOSTS = ("/", "other")
-_READ_STATE = (
-    "_read",
-    "_read_end",
-    "_read_skip",
-    "_span",
-    "_requeued",
-    "_requeued_at",
-    "ready_count",
-    "ready_bytes",
-    "unacknowledged_count",
-)
+_COUNTS = ("ready_count", "ready_bytes", "unacknowledged_count")
 
 
 class SimulatedShard(World):
@@ -198,21 +189,25 @@ def _run(batch: SyncBatch) -> None:
 
 def contents(queue: Queue) -> list[list[int]]:
     """The numbers of all ready messages, by levels and in order, read as a consumer would, and left where they are."""
-    if queue.store is None:
+    levels = () if queue.store is None else queue.store.levels()
+    if not levels:
         return []
-    files = queue.store._files
+    files = levels[0].segments.files
     assert isinstance(files, SimulatedFiles)
     with files.unnoticed():
-        return [_contents(level) for level in queue.store.levels()]
+        return [_contents(level) for level in levels]
 
 
 def _contents(store: MessageStore) -> list[int]:
-    kept: dict[str, Any] = {name: getattr(store, name) for name in _READ_STATE}
-    marks = [(segment, segment.deleted_at, segment.returned_at) for segment in store._segments.values()]
-    store._requeued = store._requeued[:]
+    kept: dict[str, int] = {name: getattr(store, name) for name in _COUNTS}
+    marks = [(segment, segment.deleted_at, segment.returned_at) for segment in store.segments.by_number.values()]
+    reader = store._reader
+    store._reader = copy(reader)
+    store._reader._requeued = reader._requeued[:]
     found = [number_of(body) for _, body in take(store)]
     if len(found) != kept["ready_count"]:
         raise AssertionError(f"{len(found)} messages where there are {kept['ready_count']}")
+    store._reader = reader
     for name, value in kept.items():
         setattr(store, name, value)
     for segment, deleted_at, returned_at in marks:

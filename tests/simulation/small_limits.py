@@ -7,7 +7,7 @@ from ipc.limits import KIB
 from ipc.settings import StoreSettings
 from shards.model import publication
 from shards.protocols.amqp import intake
-from shards.store import journal, message_store, register, segment
+from shards.store import journal, message_store, register, segment, tail
 
 STORE = StoreSettings(segment_bytes_max=8 * KIB)
 LARGE_BYTES = 3 * KIB
@@ -23,7 +23,7 @@ _LIMITS = (
     (register, "REGISTER_BYTES_MIN", 300),
     (register, "SEALED_MIN", 2),
     (message_store, "TAIL_BYTES_KEPT_MAX", TAIL_BYTES_KEPT_MAX),
-    (message_store, "TAIL_BYTES_MAX", 6 * KIB),
+    (tail, "TAIL_BYTES_MAX", 6 * KIB),
     (message_store, "RUN_BYTES_MIN", 1 * KIB),
     (segment, "SEGMENT_BYTES_FIRST", 2 * KIB),
     (publication, "LARGE_BODY_BYTES", LARGE_BYTES),

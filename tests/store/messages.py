@@ -1,6 +1,7 @@
 """Messages for store tests, and the ways a test looks at a store."""
 
-from shards.store.message_store import MessageStore, Span
+from shards.store.message_store import MessageStore
+from shards.store.reader import Span
 from shards.store.record import decode, decode_run, encode
 
 ADDRESS = b"\x00\x04jobs"

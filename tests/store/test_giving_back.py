@@ -85,7 +85,7 @@ def backlog(
             time.now += 1000 * seconds
         store.append(record(b"%06d" % number + bytes(5000), timestamp=time.now))
         store.flush()
-    assert store.segment_count == 6
+    assert len(store.segments.by_number) == 6
     return store
 
 

@@ -126,7 +126,7 @@ def test_what_is_settled_in_time_is_never_written_to_its_place(stores: Stores) -
             del held[:25]
 
     assert segments(stores.files) == []
-    assert len(store._tail) <= TAIL_BYTES_KEPT_MAX + 2_000
+    assert len(store.tail.records) <= TAIL_BYTES_KEPT_MAX + 2_000
 
 
 def test_what_is_not_settled_in_time_is_written_to_its_place(stores: Stores) -> None:

@@ -259,12 +259,12 @@ def test_a_run_across_segments_and_tail_is_counted_right(store: MessageStore, fi
     store.flush()
     fill(store, 10, first=60)
     taken = [position for position, _ in take(store)]
-    assert store.segment_count == 5
+    assert len(store.segments.by_number) == 5
 
     store.settle_run(taken[3], taken[66], 64)
     store.flush()
     assert store.unacknowledged_count == 6
-    assert store.segment_count == 2
+    assert len(store.segments.by_number) == 2
     again = recovered(files)
 
     assert again is not None
@@ -336,7 +336,7 @@ def test_no_ack_is_written_for_a_segment_that_goes_in_the_same_flush(
     store.flush()
 
     assert files.bytes_written == written
-    assert store.segment_count == 2
+    assert len(store.segments.by_number) == 2
 
 
 def test_a_segment_grows_by_doubling(files: SimulatedFiles) -> None:
@@ -361,7 +361,7 @@ def test_a_large_turn_is_written_early(files: SimulatedFiles) -> None:
     store = MessageStore(files, QUEUE, StoreSettings(), durable=True)
     fill(store, 40, body_bytes=100_000)
 
-    assert store.unwritten_bytes <= TAIL_BYTES_MAX
+    assert len(store.tail.records) <= TAIL_BYTES_MAX
     assert [body[:6] for _, body in take(store)] == [b"%06d" % number for number in range(40)]
 
 
@@ -371,7 +371,7 @@ def test_a_record_larger_than_a_segment_has_one_of_its_own(store: MessageStore, 
     fill(store, 3, first=3)
     store.flush()
 
-    assert store.segment_count == 3
+    assert len(store.segments.by_number) == 3
     assert [len(body) for _, body in take(store)] == [6, 6, 6, 200_000, 6, 6, 6]
 
 
@@ -500,13 +500,13 @@ def test_a_large_message_is_written_at_once_and_in_order(store: MessageStore, fi
     body = bytes(range(256)) * 2000
     head = encode_head(1, 1, 0, ADDRESS, HEADER, len(body))
     position = store.append_large([head, body[:100_000], memoryview(body)[100_000:]], len(head) + len(body))
-    assert store.unwritten_bytes == 0
+    assert len(store.tail.records) == 0
     fill(store, 2, first=2)
     store.flush()
 
     assert body_at(store, position) == body
     assert [len(body) for _, body in take(store)] == [6, 6, 512_000, 6, 6]
-    assert store.segment_count == 3, "what does not fit begins a segment of its own"
+    assert len(store.segments.by_number) == 3, "what does not fit begins a segment of its own"
 
 
 def test_a_large_message_takes_no_copy(tmp_path: Path) -> None:
@@ -575,10 +575,10 @@ def test_messages_are_handed_out_while_the_disk_refuses(store: MessageStore, fil
         store.flush()
 
     assert len(take(store)) == 100
-    assert store.unwritten_bytes > SETTINGS.segment_bytes_max
+    assert len(store.tail.records) > SETTINGS.segment_bytes_max
     files.accept_everything()
     store.flush()
-    assert store.unwritten_bytes == 0
+    assert len(store.tail.records) == 0
 
 
 def test_a_refused_large_message_waits_in_the_tail(store: MessageStore, files: SimulatedFiles) -> None:
@@ -615,7 +615,7 @@ def test_consuming_makes_room_on_a_full_disk_although_nothing_can_be_noted(
 ) -> None:
     fill(store, 30, body_bytes=5000)
     store.flush()
-    assert store.segment_count > 1
+    assert len(store.segments.by_number) > 1
     fill(store, 3)
     files.fill_up()
     with pytest.raises(OSError):

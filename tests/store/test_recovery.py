@@ -264,7 +264,7 @@ def test_neighbours_that_were_settled_are_remembered_as_one() -> None:
     again = recover(files.restart())
 
     assert again is not None
-    (segment,) = again.children()
+    (segment,) = again.segments.children()
     assert isinstance(segment, Segment)
     assert len(segment.deleted or ()) == 2
     assert bodies_of(again) == [b"%d" % number for number in range(900, 1000)]
@@ -314,7 +314,7 @@ def test_a_run_over_recovered_gaps_in_two_segments_is_counted_right() -> None:
     store.flush()
     again = recover(files.restart())
     assert again is not None
-    assert again.segment_count == 2
+    assert len(again.segments.by_number) == 2
 
     left = [position for position, _ in take(again)]
     again.settle_run(left[1], left[-2], len(left) - 2)
@@ -324,7 +324,7 @@ def test_a_run_over_recovered_gaps_in_two_segments_is_counted_right() -> None:
     again.flush()
 
     assert again.unacknowledged_count == 0
-    assert again.segment_count == 0
+    assert len(again.segments.by_number) == 0
 
 
 # damage ---------------------------------------------------------------------------------------------------------------

@@ -440,4 +440,4 @@ def test_messages_whose_acknowledgements_are_lost_come_again(home: Home) -> None
 
 def _segments(home: Home) -> list[Any]:
     store: Any = home.world.vhost.queue("jobs").store
-    return list(store._segments.values())
+    return list(store.segments.by_number.values())

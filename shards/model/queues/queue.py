@@ -450,7 +450,7 @@ class Queue(Bindable):
         """What of its files belongs to it at this moment; nothing if it was deleted."""
         if self.store is not None:
             for level in self.store.levels():
-                yield from level.pieces()
+                yield from level.segments.pieces()
 
     # the store's side -------------------------------------------------------------------------------------------------
 

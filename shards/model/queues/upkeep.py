@@ -17,8 +17,8 @@ from shards.model.dead_letters import EXPIRED, MAXLEN
 from shards.model.queues.terms import DROP_HEAD, Terms
 from shards.store import record
 from shards.store.blocks import Buffer
-from shards.store.message_store import Span
 from shards.store.priority_store import QueueStore
+from shards.store.reader import Span
 
 Bury = Callable[[record.Record, str, int], bool]
 """Publish a message to the dead letter exchange: with the reason, at this time; as `Keeper.bury`."""

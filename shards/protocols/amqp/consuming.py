@@ -13,8 +13,8 @@ from shards.model.statistics import DELIVER, DELIVER_NO_ACK, GET, GET_EMPTY, GET
 from shards.protocols.amqp import replying
 from shards.protocols.amqp.framing import DeliveryFraming, StoredRecord, body_frames, get_ok
 from shards.store.body_map import BodyMap
-from shards.store.message_store import Span
 from shards.store.priority_store import QueueStore
+from shards.store.reader import Span
 
 if TYPE_CHECKING:
     from ipc.wire.amqp.methods import Method

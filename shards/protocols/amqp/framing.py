@@ -12,7 +12,7 @@ from typing import Final
 from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES
 from ipc.wire.amqp import amending, frames
 from shards.protocols.amqp.runs import frame_deliveries
-from shards.store.message_store import Span
+from shards.store.reader import Span
 from shards.store.record import RECORD_HEAD_BYTES
 
 _DELIVER: Final = b"\x00\x3c\x00\x3c"

@@ -129,7 +129,7 @@ class Intake:
             rest,
             self._body_max,
             tail,
-            first.run_bytes_max if first is not None else RECEIVE_BYTES_PER_TURN * 2,
+            first.tail.bytes_max if first is not None else RECEIVE_BYTES_PER_TURN * 2,
         )
         if not count:
             return position
