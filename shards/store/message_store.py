@@ -517,8 +517,8 @@ class MessageStore(Compactable):
         try:
             segments.write_acks()
         except OSError:
-            # No room to note what is settled, but then it need not be noted if all of it is.
-            if segments.touched[-1] is not segments.active or segments.active.live:
+            # No room to note what is settled, but then it need not be noted if all of it is, and nothing is to follow.
+            if segments.touched[-1] is not segments.active or not self._settled_active_bytes:
                 raise
             self._seal()
             self._unlink_settled()

@@ -643,3 +643,20 @@ def test_no_settlement_stands_in_front_of_what_it_settles(stores: Stores) -> Non
     kinds = [entry.kind for entry in read_entries(stores.files, DIRECTORY, RecoveryReport())]
 
     assert kinds[-2:] == [EntryKind.APPENDED, EntryKind.SETTLED_OFFSETS]
+
+
+def test_acks_that_find_no_room_wait_while_something_younger_does(stores: Stores, files: SimulatedFiles) -> None:
+    (store,) = stores.stores
+    store.append(record(b"old"))
+    stores.finish_turn()
+    stores.write_back()
+    store.settle(take(store)[0][0])
+    stores.now += WRITE_BACK_MS
+    store.append(record(b"young", timestamp=stores.now))
+    stores.finish_turn()
+    files.fill_up()
+
+    with pytest.raises(OSError):
+        store.write_back(stores.now, whole=False)
+
+    assert stores.again(files.restart()).bodies() == [b"young"]
