@@ -32,7 +32,9 @@ class Cut:
     def __init__(self, vhost: VHost, target: VHostDirectory, files: Files) -> None:
         self.vhost = vhost
         self._target = target
-        self._copying = files.begin_copy(str(vhost.paths.root), str(target.root), str(vhost.paths.aside))
+        self._storage = vhost.storage
+        paths = self._storage.paths
+        self._copying = files.begin_copy(str(paths.root), str(target.root), str(paths.aside))
         self._places: dict[str, Queue | WaitingRoom] = {}  # by directory
         self._snapshot: Snapshot | None = None
 
@@ -56,10 +58,12 @@ class Cut:
         """
         for directory, place in self._changed().items():
             self._look_at(directory, place)
-        self._copying.gather(str(self.vhost.paths.journal), self.vhost.journal_pieces())
-        self._snapshot = Snapshot(self.vhost.paths.definitions, pending)
+        paths, journal = self._storage.paths, self._storage.journal
+        self._copying.gather(str(paths.journal), () if journal is None else journal.pieces())
+        self._snapshot = Snapshot(paths.definitions, pending)
         self._copying.cut()
-        self.vhost.keep_files()
+        if journal is not None:
+            journal.keep_files()
 
     def copy(self, proceed: Callable[[], None]) -> Copied:
         """Returns once all of it is on disk below the target. `proceed` may raise to stop it. Raises OSError."""
@@ -73,7 +77,8 @@ class Cut:
         if self._snapshot is not None:
             self._snapshot.close()
         self._copying.end()
-        self.vhost.free_files()
+        if self._storage.journal is not None:
+            self._storage.journal.free_files()
 
     def _look_at(self, directory: str, place: Queue | WaitingRoom) -> None:
         self._places[directory] = place

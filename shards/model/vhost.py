@@ -4,11 +4,10 @@ Changes to durable things are noted in `changes`, in order; the shard's host com
 asked hears about it when that round is on disk.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from ipc.data_directory import VHostDirectory
 from ipc.errors import AccessRefused, NotAllowed, NotFound, PreconditionFailed
 from ipc.limits import RULES_APPLIED_PER_STEP
 from ipc.messages.rules import NO_RULES, Rules
@@ -19,6 +18,7 @@ from shards.model import carbon_copies
 from shards.model.bindings import Arguments, Binding, Destination, arguments_key
 from shards.model.consumers import Consumer
 from shards.model.dead_letters import Death
+from shards.model.defining import binding_definition, exchange_definition, queue_definition
 from shards.model.delay import spent
 from shards.model.equivalence import check_exchange, check_queue, locked
 from shards.model.exchanges.default import DefaultExchange
@@ -39,9 +39,9 @@ from shards.model.statistics import (
     count_up,
     tally_bytes,
 )
+from shards.model.storage import Storage, is_stored
 from shards.model.turn import FreshName, Notice, Turn
 from shards.model.waiting_room import WaitingRoom
-from shards.store.copying import Piece
 from shards.store.definitions import (
     BindingDefinition,
     Change,
@@ -55,12 +55,10 @@ from shards.store.definitions import (
     QueueDefinition,
 )
 from shards.store.files import Files
-from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
-from shards.store.priority_store import PriorityStore, QueueStore
 from shards.store.record import Record
 from shards.store.recovery import RecoveryReport
-from shards.store.register import NOTHING_KNOWN, Known, Register, SegmentFacts
+from shards.store.register import NOTHING_KNOWN, Known, SegmentFacts
 
 
 class VHost(Compactable):
@@ -93,13 +91,8 @@ class VHost(Compactable):
         self.connections: dict[Compactable, None] = {}
         self.sampling = sampling or Sampling()
         self.tally: Tally | None = Tally(VHOST_COUNTERS)
-        self.paths = VHostDirectory(directory)
-        self._durable_at, self._transient_at = str(self.paths.queues), str(self.paths.transient)
-        self._files = files
-        self._settings = settings
         self._turn = turn
-        self.register = Register(files, str(self.paths.segments), self._registered)
-        self._journal = Journal(files, str(self.paths.journal), self.register) if self.awaits_disk else None
+        self.storage = Storage(directory, files, settings, turn, self._registered, awaits_disk=self.awaits_disk)
         self._fresh_name = fresh_name
         self._number_next = 1
         self._queues: dict[str, Queue] = {}
@@ -119,7 +112,7 @@ class VHost(Compactable):
 
     def children(self) -> Iterable[Compactable]:
         queues = (*self._queues.values(), *self._replies.values())
-        journals = () if self._journal is None else (self._journal,)
+        journals = () if self.storage.journal is None else (self.storage.journal,)
         return (self.rulebook, *journals, *self._exchanges.values(), *queues, *self.connections)
 
     def holdings(self) -> Iterable[tuple[str, int]]:
@@ -251,7 +244,7 @@ class VHost(Compactable):
         self._exchanges[name] = self._ruled(exchange)
         self._topology_changed()
         if is_durable:
-            self._note(PutExchange(_exchange_definition(exchange)))
+            self._note(PutExchange(exchange_definition(exchange)))
         return True
 
     def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
@@ -331,7 +324,7 @@ class VHost(Compactable):
             name,
             self._take_number(),
             self._turn,
-            self._open_store,
+            self.storage.open,
             is_durable=is_durable,
             is_auto_delete=is_auto_delete,
             owner=owner if is_exclusive else None,
@@ -345,8 +338,8 @@ class VHost(Compactable):
         count_up(self, QUEUE_DECLARED, 1)
         count_up(self, QUEUE_CREATED, 1)
         self._topology_changed()
-        if self._is_stored(queue):
-            self._note(PutQueue(_queue_definition(queue)))
+        if is_stored(queue):
+            self._note(PutQueue(queue_definition(queue)))
         return queue, True
 
     def _check_quorum(self, name: str, *, is_durable: bool, is_auto_delete: bool, is_exclusive: bool) -> None:
@@ -373,7 +366,7 @@ class VHost(Compactable):
         del (self._replies if queue.name in self._replies else self._queues)[queue.name]
         if queue.owner is not None:
             queue.owner.exclusive_queues.pop(queue.name, None)
-        if self._is_stored(queue):
+        if is_stored(queue):
             self._note(DropQueue(queue.name))
         for exchange in self._unbind_inbound(queue):
             self._drop_exchange(exchange)
@@ -390,13 +383,13 @@ class VHost(Compactable):
         if queue.is_paused == is_paused:
             return
         (queue.pause if is_paused else queue.resume)()
-        if self._is_stored(queue):
-            self._note(PutQueue(_queue_definition(queue)))
+        if is_stored(queue):
+            self._note(PutQueue(queue_definition(queue)))
 
     def open_replies(self, prefix: str, owner: Owner) -> Queue:
         """A queue for direct replies. It is found by its routing key alone, and goes with its only consumer."""
         name = self.fresh_name(f"{prefix}.")
-        queue = Queue(name, self._take_number(), self._turn, self._open_store, is_auto_delete=True, owner=owner)
+        queue = Queue(name, self._take_number(), self._turn, self.storage.open, is_auto_delete=True, owner=owner)
         self._replies[name] = queue
         return queue
 
@@ -436,7 +429,7 @@ class VHost(Compactable):
         source.bind(binding)
         self._topology_changed()
         if self._outlives_restart(binding):
-            self._note(PutBinding(_binding_definition(binding)))
+            self._note(PutBinding(binding_definition(binding)))
         return True
 
     def unbind(self, source: Exchange, destination: Destination, routing_key: str, arguments: Arguments) -> None:
@@ -464,17 +457,14 @@ class VHost(Compactable):
         binding.source.unbind(binding)
         self._topology_changed()
         if self._outlives_restart(binding):
-            self._note(DropBinding(_binding_definition(binding)))
+            self._note(DropBinding(binding_definition(binding)))
         if binding.source.is_abandoned:
             self._drop_exchange(binding.source)
 
     def _outlives_restart(self, binding: Binding) -> bool:
         destination = binding.destination
-        lasts = self._is_stored(destination) if isinstance(destination, Queue) else destination.is_durable
+        lasts = is_stored(destination) if isinstance(destination, Queue) else destination.is_durable
         return lasts and binding.source.is_durable
-
-    def _is_stored(self, queue: Queue) -> bool:
-        return queue.is_durable and queue.owner is None
 
     def _topology_changed(self) -> None:
         self.revision += 1
@@ -542,21 +532,14 @@ class VHost(Compactable):
         message.offer(targets, now)
 
     def _open_waiting_room(self, exchange: Exchange, store: MessageStore | None = None) -> WaitingRoom:
-        if store is None:
-            directory = self._waiting_directory(exchange)
-            store = MessageStore(self._files, directory, self._settings, durable=exchange.is_durable, moment=self._turn)
         room = exchange.waiting_room = WaitingRoom(
             self._where(exchange.name),
             self._turn,
-            store,
+            store or self.storage.open_waiting(exchange),
             partial(self._release, exchange),
             awaits_disk=exchange.is_durable and self.awaits_disk,
         )
         return room
-
-    def _waiting_directory(self, exchange: Exchange) -> str:
-        parent = self.paths.delayed if exchange.is_durable else self.paths.transient
-        return str(parent / (str(exchange.number) if exchange.number else exchange.name))
 
     # its files --------------------------------------------------------------------------------------------------------
 
@@ -598,7 +581,7 @@ class VHost(Compactable):
                 stored.name,
                 stored.number,
                 self._turn,
-                self._open_store,
+                self.storage.open,
                 is_durable=True,
                 is_auto_delete=stored.auto_delete,
                 arguments=stored.arguments,
@@ -607,7 +590,7 @@ class VHost(Compactable):
                 keeper=self,
                 is_paused=stored.paused,
             )
-            queue.store = self._recover_store(queue, report, known(stored.number))
+            queue.store = self.storage.recover(queue, report, known(stored.number))
             queue.used(now)
             self._turn.wake(queue)
             self._queues[stored.name] = queue
@@ -619,13 +602,8 @@ class VHost(Compactable):
 
     def _restore_waiting(self, report: RecoveryReport) -> None:
         """Also at exchanges that delay nothing any more: what waits there waits to the end."""
-        present = {str(self.paths.delayed / entry) for entry in self._files.list(str(self.paths.delayed))}
-        for exchange in self._exchanges.values():
-            directory = self._waiting_directory(exchange)
-            if directory in present:
-                store = MessageStore.recover(self._files, directory, self._settings, report, moment=self._turn)
-                if store is not None:
-                    self._open_waiting_room(exchange, store)
+        for exchange, store in self.storage.recover_waiting(self._exchanges.values(), report):
+            self._open_waiting_room(exchange, store)
 
     def _restore_binding(self, stored: BindingDefinition) -> None:
         source = self._exchanges.get(stored.source)
@@ -642,15 +620,16 @@ class VHost(Compactable):
 
     def _places_of(self, queues: Iterable[Queue]) -> Iterator[tuple[str, Queue | WaitingRoom]]:
         for queue in queues:
-            if self._is_stored(queue):
-                yield self._directory(queue), queue
+            if is_stored(queue):
+                yield self.storage.directory(queue), queue
         for exchange in tuple(self._exchanges.values()):
             if exchange.waiting_room is not None and exchange.is_durable:
-                yield self._waiting_directory(exchange), exchange.waiting_room
+                yield self.storage.waiting_directory(exchange), exchange.waiting_room
 
     def find_places(self, directories: Iterable[str]) -> dict[str, Queue | WaitingRoom]:
         """The same of these directories, as far as they are any's."""
-        lasting = (f"{self.paths.queues}/", f"{self.paths.delayed}/")
+        paths = self.storage.paths
+        lasting = (f"{paths.queues}/", f"{paths.delayed}/")
         wanted = {directory for directory in directories if directory.startswith(lasting)}
         numbers = {directory.rpartition("/")[2] for directory in wanted}
         if not wanted:
@@ -658,139 +637,24 @@ class VHost(Compactable):
         queues = (queue for queue in self._queues.values() if str(queue.number) in numbers)
         return {directory: place for directory, place in self._places_of(queues) if directory in wanted}
 
-    def journal_pieces(self) -> Iterable[Piece]:
-        """What of the journal's files belongs to it at this moment. Raises OSError."""
-        return () if self._journal is None else self._journal.pieces()
-
-    def keep_files(self) -> None:
-        """While they are copied."""
-        if self._journal is not None:
-            self._journal.keep_files()
-
-    def free_files(self) -> None:
-        if self._journal is not None:
-            self._journal.free_files()
-
     def close(self) -> list[tuple[Queue | WaitingRoom, OSError]]:
         """Write and close everything; exclusive and transient queues are gone for good.
 
         Queues, and exchanges with messages that wait, of which something could not be written, which nobody was told is
         safe; and why.
         """
-        unwritten: list[tuple[Queue | WaitingRoom, OSError]] = []
         lasting = dict.fromkeys(place for _, place in self.places())
         rooms = (exchange.waiting_room for exchange in self._exchanges.values())
         for place in (*self.queues(), *rooms):
             if place is not None and place not in lasting:
                 place.delete()
-        self._settle_departed(lasting)
-        for place in lasting:
-            try:
-                place.close()
-            except OSError as fault:
-                unwritten.append((place, fault))
-        if self._journal is not None and unwritten:
-            self._keep_journal(self._journal)
-        elif self._journal is not None:
-            self._journal.begin_checkpoint().run()
-            self._turn.close_journal(self._journal)
-        if not unwritten:
-            self._close_register()
-        return unwritten
-
-    def _settle_departed(self, places: Collection[Queue | WaitingRoom]) -> None:
-        """What has copies elsewhere and still waits for the disk: bring those there first, as each is closed by itself.
-
-        When the disk refuses, it stays where it is as well.
-        """
-        departures = self._turn.departures
-        if not departures.concern(places):
-            return
-        try:
-            for place in places:
-                place.write()
-            if self._journal is not None:
-                self._journal.begin_checkpoint().run()
-            self._files.take_unsynced().run()
-        except OSError:
-            departures.forget(places)
-        else:
-            departures.hurry(places)
-
-    def _close_register(self) -> None:
-        """Of queues only: what waits at exchanges is read by every start."""
-        stores = [queue.store for queue in self.queues() if queue.store is not None and self._is_stored(queue)]
-        try:
-            self.register.close(facts for store in stores for facts in store.facts())
-        except OSError:
-            pass  # the next start looks for itself
+        return self.storage.close(lasting)
 
     def _registered(self) -> Iterator[SegmentFacts]:
         for queue in self.queues():
-            if queue.store is not None and self._is_stored(queue):
+            if queue.store is not None and is_stored(queue):
                 for level in queue.store.levels():
                     yield from level.segments.registered()
-
-    def _keep_journal(self, journal: Journal) -> None:
-        """Something stands only there: with it must stand what has become of all the rest."""
-        try:
-            journal.write()
-        except OSError:
-            pass  # as it is for whatever could not be written
-
-    def _open_store(self, queue: Queue) -> QueueStore:
-        directory, durable = self._directory(queue), self._is_stored(queue)
-        journal = self._journal if durable else None
-        priority_max = queue.terms.priority_max
-        if priority_max is None:
-            return MessageStore(
-                self._files,
-                directory,
-                self._settings,
-                durable=durable,
-                journal=journal,
-                store=queue.number,
-                moment=self._turn,
-            )
-        return PriorityStore(
-            self._files,
-            directory,
-            self._settings,
-            durable=durable,
-            priority_max=priority_max,
-            journal=journal,
-            store=queue.number,
-            moment=self._turn,
-        )
-
-    def _recover_store(self, queue: Queue, report: RecoveryReport, known: Known) -> QueueStore | None:
-        directory = self._directory(queue)
-        priority_max = queue.terms.priority_max
-        if priority_max is None:
-            return MessageStore.recover(
-                self._files,
-                directory,
-                self._settings,
-                report,
-                journal=self._journal,
-                store=queue.number,
-                moment=self._turn,
-                known=known,
-            )
-        return PriorityStore.recover(
-            self._files,
-            directory,
-            self._settings,
-            report,
-            priority_max=priority_max,
-            journal=self._journal,
-            store=queue.number,
-            moment=self._turn,
-            known=known,
-        )
-
-    def _directory(self, queue: Queue) -> str:
-        return f"{self._durable_at if self._is_stored(queue) else self._transient_at}/{queue.number}"
 
     def _take_number(self) -> int:
         self._number_next += 1
@@ -800,34 +664,3 @@ class VHost(Compactable):
 def _address(exchange: str, routing_key: str) -> bytes:
     """As it stands in a record: two short strings."""
     return b"".join(bytes((len(part),)) + part for part in (exchange.encode(), routing_key.encode()))
-
-
-def _exchange_definition(exchange: Exchange) -> ExchangeDefinition:
-    return ExchangeDefinition(
-        name=exchange.name,
-        type=exchange.type,
-        auto_delete=exchange.is_auto_delete,
-        internal=exchange.is_internal,
-        arguments=exchange.arguments,
-        number=exchange.number,
-    )
-
-
-def _queue_definition(queue: Queue) -> QueueDefinition:
-    return QueueDefinition(
-        number=queue.number,
-        name=queue.name,
-        auto_delete=queue.is_auto_delete,
-        arguments=queue.arguments or {},
-        paused=queue.is_paused,
-    )
-
-
-def _binding_definition(binding: Binding) -> BindingDefinition:
-    return BindingDefinition(
-        source=binding.source.name,
-        destination=binding.destination.name,
-        destination_kind="queue" if isinstance(binding.destination, Queue) else "exchange",
-        routing_key=binding.routing_key,
-        arguments=binding.arguments or {},
-    )

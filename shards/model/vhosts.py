@@ -74,9 +74,9 @@ class VHosts(Compactable):
         vhost = self._made(name, Path(directory), rules)
         try:
             stored = definitions.load()
-            entries = vhost.register.load()
-            is_complete = vhost.register.is_complete and not self._files.list(str(paths.journal))
-            vhost.register.begin()
+            entries = vhost.storage.register.load()
+            is_complete = vhost.storage.register.is_complete and not self._files.list(str(paths.journal))
+            vhost.storage.register.begin()
             numbers = {queue.number for queue in stored.queues}
             queues = str(paths.queues)
             self._remove_orphans(paths.queues, set(map(str, numbers)))
