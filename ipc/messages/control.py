@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from ipc.limits import ACCOUNT_NAMED_MAX, PASSES_REMEMBERED_MAX
 from ipc.messages.commands import Level
 from ipc.messages.reports import Sort
+from ipc.settings import Count, Share
 
 PROTOCOL: Final = 1
 
@@ -97,6 +98,14 @@ class ForgetLoginAttempts(Request, frozen=True):
     """Count them from 0 again."""
 
 
+class LimitAlarms(Request, frozen=True):
+    """Raise alarms at other limits until the broker is started again, whatever the settings say; None: as it is."""
+
+    memory_share_max: Share | None = None
+    memory_bytes_max: Count | None = None
+    disk_free_bytes_min: Count | None = None
+
+
 class BackUp(Request, frozen=True):
     """Copy everything the broker keeps to a directory, which is new or empty: lines of `progress`, then a `backup`.
 
@@ -117,6 +126,7 @@ ControlRequest: TypeAlias = (
     | ResumeQueue
     | LoginAttempts
     | ForgetLoginAttempts
+    | LimitAlarms
     | BackUp
 )
 ASKS: Final[tuple[str, ...]] = tuple(_dashed(request.__name__) for request in get_args(ControlRequest))

@@ -52,6 +52,7 @@ class Controls(Struct, frozen=True):
     gauge: Gauge
     alarms: AlarmWatch
     logins: LoginRecord
+    limit_alarms: Callable[[dict[str, float]], Awaitable[None]]
 
     def hello(self) -> control.Hello:
         messages = fingerprint_of(control.ControlRequest, control.ControlReply)
@@ -202,6 +203,12 @@ async def _forget_login_attempts(controls: Controls, _request: control.ForgetLog
     await say(control.End())
 
 
+async def _limit_alarms(controls: Controls, request: control.LimitAlarms, say: Say) -> None:
+    wanted = {name: getattr(request, name) for name in request.__struct_fields__}
+    await controls.limit_alarms({name: limit for name, limit in wanted.items() if limit is not None})
+    await say(control.End())
+
+
 async def _back_up(controls: Controls, request: control.BackUp, say: Say) -> None:
     advance = Advance()
     began = trio.current_time()
@@ -245,6 +252,7 @@ _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Await
     control.ResumeQueue: _pause,
     control.LoginAttempts: _login_attempts,
     control.ForgetLoginAttempts: _forget_login_attempts,
+    control.LimitAlarms: _limit_alarms,
     control.BackUp: _back_up,
 }
 

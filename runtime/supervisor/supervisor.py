@@ -118,6 +118,7 @@ class Supervisor(Owner):
         )
         self._listeners: Sequence[trio.SocketListener] = ()
         self._born = 0.0
+        self._alarm_limits: dict[str, float] = {}  # that hold until the next start, whatever the settings say
         self._following = trio.Lock()
         self._refusal: StartRefused | None = None
         self._is_ready = False
@@ -248,6 +249,7 @@ class Supervisor(Owner):
             gauge=self._gauge,
             alarms=self._alarms,
             logins=self._logins,
+            limit_alarms=self._limit_alarms,
         )
 
     async def _answer_controls(self) -> None:
@@ -314,12 +316,26 @@ class Supervisor(Owner):
         except StartRefused as refusal:
             _log.error("settings stay as they were", reason=str(refusal))
             return
-        self._settings, changed, needs_restart = reload(self._settings, wanted)
-        configure_logging(self._settings.main.log_level, self._settings.main.log_format)
-        self._alarms.look_again()
-        await self._fleet.broadcast(SettingsChanged(self._settings))
-        await self._management.reconfigured()
+        settings, changed, needs_restart = reload(self._settings, self._with_limits(wanted))
+        configure_logging(settings.main.log_level, settings.main.log_format)
+        await self._adopt(settings)
         _log.info("settings reloaded", changed=changed, needs_restart=needs_restart)
+
+    async def _limit_alarms(self, limits: dict[str, float]) -> None:
+        self._alarm_limits |= limits
+        await self._adopt(self._with_limits(self._settings))
+        _log.info("alarms limited until the next start", **limits)
+
+    def _with_limits(self, settings: Settings) -> Settings:
+        alarms = msgspec.structs.replace(settings.alarms, **self._alarm_limits)
+        return msgspec.structs.replace(settings, alarms=alarms)
+
+    async def _adopt(self, settings: Settings) -> None:
+        """Everybody acts by these from now on."""
+        self._settings = settings
+        self._alarms.look_again()
+        await self._fleet.broadcast(SettingsChanged(settings))
+        await self._management.reconfigured()
 
     async def _reload_directory(self) -> None:
         async with self._following:

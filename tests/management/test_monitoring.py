@@ -198,6 +198,8 @@ def test_what_makes_no_sense_is_refused_and_named(api: Api, method: str, path: s
     [
         ("GET", "/nodes"),
         ("GET", "/nodes/x"),
+        ("GET", "/nodes/x/settings"),
+        ("PUT", "/nodes/x/alarms"),
         ("GET", "/memory"),
         ("GET", "/memory/passes"),
         ("GET", "/shards"),

@@ -5,14 +5,17 @@ import shutil
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 import psutil
 import trio
-from litestar import get, post
+from litestar import get, post, put
 from litestar.datastructures import State
 
 from ipc.messages import control
 from ipc.messages.inventory import CountAll, Document
+from ipc.settings import Count, Share
 from runtime.management.access import ADMINISTRATOR, MONITORING, ApiRequest, require
+from runtime.management.bodies import read_body
 from runtime.management.broker import Broker, Unavailable
 from runtime.management.errors import NotFound
 from runtime.management.figures import Figures
@@ -20,6 +23,14 @@ from runtime.management.paging import Paging, chosen
 from runtime.management.resources.overview import EXCHANGE_TYPES, uptime_ms
 
 _MONITOR: Final = [require(MONITORING)]
+
+
+class AlarmLimits(msgspec.Struct, frozen=True):
+    """Those that are to change; 0 is no limit."""
+
+    memory_share_max: Share | None = None
+    memory_bytes_max: Count | None = None
+    disk_free_bytes_min: Count | None = None
 
 
 class Processes:
@@ -75,6 +86,7 @@ async def _document(broker: Broker) -> Document:
         "proc_total": len(pids),
         "mem_used": status.memory_bytes,
         "mem_limit": status.memory_bytes_max if status.memory_bytes_max is not None else total,
+        "mem_total": total,
         "mem_alarm": "memory" in status.alarms,
         "disk_total": disk.total,
         "disk_free": status.disk_free_bytes if status.disk_free_bytes is not None else disk.free,
@@ -144,6 +156,24 @@ async def node_memory(request: ApiRequest, state: State, name: str) -> Document:
     return {"memory": {**used, "other": rest, "total": {"rss": total, "allocated": total}, "strategy": "rss"}}
 
 
+@get("/nodes/{name:str}/settings", guards=[require(ADMINISTRATOR)], summary="The settings in force, without passwords")
+async def node_settings(state: State, name: str) -> Document:
+    broker: Broker = state.broker
+    require_known(broker, name)
+    document: Document = msgspec.to_builtins(broker.settings)
+    document["users"] = {key: value for key, value in document["users"].items() if key != "default_password"}
+    return document
+
+
+@put("/nodes/{name:str}/alarms", guards=[require(ADMINISTRATOR)], status_code=204, summary="Raise alarms elsewhere")
+async def limit_alarms(request: ApiRequest, state: State, name: str) -> None:
+    """Until the broker is started again, and whatever its settings say."""
+    broker: Broker = state.broker
+    require_known(broker, name)
+    body = await read_body(request, AlarmLimits)
+    await broker.control(control.LimitAlarms(body.memory_share_max, body.memory_bytes_max, body.disk_free_bytes_min))
+
+
 @post(
     ["/nodes/gc_collect", "/nodes/{name:str}/gc_collect"],
     guards=[require(ADMINISTRATOR)],
@@ -164,4 +194,4 @@ def require_known(broker: Broker, name: str) -> None:
         raise NotFound
 
 
-NODES: Final[list[Any]] = [nodes, node, node_memory, collect_garbage]
+NODES: Final[list[Any]] = [nodes, node, node_memory, node_settings, limit_alarms, collect_garbage]
