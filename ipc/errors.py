@@ -133,6 +133,7 @@ class ExitCode(IntEnum):
     CONTROL_DENIED = 19  # the control socket is somebody else's
     ANSWER_INCOMPLETE = 20  # at least one shard did not answer
     NOT_READY = 21  # the broker recovers or drains, and whoever asked wanted one that serves
+    UNAVAILABLE = 69  # rabbitmqctl's: a command for what is not here, or a check that does not pass
 
 
 class ControlFailed(Exception):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.clients.running_broker import RunningBroker
 from tests.management.api import Api
+from tests.management.ebbmqctl import Run, ctl
 
 PASSWORD = "secret"
 
@@ -34,6 +35,18 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]
 @pytest.fixture
 def api(managed: RunningBroker) -> Api:
     return Api(managed.http_port)
+
+
+@pytest.fixture
+def run(managed: RunningBroker) -> Run:
+    """What a command prints that does what it is to do."""
+
+    def run(*arguments: str, given: str = "") -> str:
+        done = ctl(managed, *arguments, given=given)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    return run
 
 
 def add_user(broker: RunningBroker, name: str, *tags: str) -> Api:

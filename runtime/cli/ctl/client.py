@@ -1,14 +1,15 @@
 """Asks the management API for one command: the socket in the data directory, or a URI with a user and a password."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote, unquote, urlsplit
 
 import click
 import httpx
 
-from ipc.data_directory import DataDirectory
 from ipc.errors import ControlFailed, ExitCode
 
 PATIENCE_SECONDS: Final = 300.0  # for one answer: an import may take its time
@@ -34,13 +35,15 @@ class Api:
         self._where = where
 
     @classmethod
-    def local(cls, paths: DataDirectory) -> Self:
-        """By the socket that only the broker's user can open."""
-        transport = httpx.HTTPTransport(uds=str(paths.http))
-        return cls(_client("http://localhost", transport), f"the broker on data directory {paths.root}")
+    def local(cls, path: Path, whose: str, *, patience_seconds: float = PATIENCE_SECONDS) -> Self:
+        """By the socket that only the broker's user can open; `whose` it is stands in what is told to a person."""
+        transport = httpx.HTTPTransport(uds=str(path))
+        return cls(_client("http://localhost", transport, patience_seconds), whose)
 
     @classmethod
-    def remote(cls, uri: str, credentials: tuple[str, str] | None = None) -> Self:
+    def remote(
+        cls, uri: str, credentials: tuple[str, str] | None = None, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Self:
         """`http://user:password@host:15672`; guest where no user is named, unless there are other `credentials`."""
         parts = urlsplit(uri if "://" in uri else f"http://{uri}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -48,7 +51,7 @@ class Api:
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         base = f"{parts.scheme}://{host}:{parts.port or (443 if parts.scheme == 'https' else 15672)}"
         named = unquote(parts.username or "guest"), unquote(parts.password or "guest")
-        return cls(_client(base, None, auth=credentials or named), base)
+        return cls(_client(base, None, patience_seconds, auth=credentials or named), base)
 
     def close(self) -> None:
         self._client.close()
@@ -56,6 +59,18 @@ class Api:
     def get(self, *path: str, **query: Any) -> Any:
         """What stands at this path, whose parts may hold any character."""
         return self._ask("GET", path, query=query)
+
+    def read(self, *path: str, advance: Callable[[int], None]) -> bytes:
+        """The same as it is written; `advance` is told how many bytes have come."""
+        read = bytearray()
+        with _broken_off(self._where), self._client.stream("GET", _url(path)) as answer:
+            if answer.is_error:
+                answer.read()
+                raise ApiRefused(answer.status_code, _reason(answer))
+            for piece in answer.iter_bytes():
+                read += piece
+                advance(len(read))
+        return bytes(read)
 
     def find(self, *path: str) -> Any:
         """The same, or None where there is nothing."""
@@ -94,27 +109,42 @@ class Api:
         body: Any = None,
         headers: dict[str, str] | None = None,
     ) -> Any:
-        url = "/api/" + "/".join(quote(part, safe="") for part in path)
         content = None if body is None and method == "GET" else json.dumps({} if body is None else body)
-        try:
+        with _broken_off(self._where):
             answer = self._client.request(
                 method,
-                url,
+                _url(path),
                 params={name: value for name, value in (query or {}).items() if value is not None},
                 content=content if method in ("PUT", "POST") else None,
                 headers={"content-type": "application/json", **(headers or {})},
             )
-        except (httpx.ConnectError, httpx.ConnectTimeout) as fault:
-            raise ControlFailed(ExitCode.NO_BROKER, f"{self._where} does not answer: {fault}") from fault
-        except httpx.HTTPError as fault:
-            raise ControlFailed(ExitCode.ANSWER_INCOMPLETE, f"{self._where} broke off: {fault}") from fault
         if answer.is_error:
             raise ApiRefused(answer.status_code, _reason(answer))
         return answer.json() if answer.content else None
 
 
-def _client(base: str, transport: httpx.HTTPTransport | None, auth: tuple[str, str] | None = None) -> httpx.Client:
-    timeout = httpx.Timeout(PATIENCE_SECONDS, connect=CONNECT_SECONDS)
+def _url(path: tuple[str, ...]) -> str:
+    return "/api/" + "/".join(quote(part, safe="") for part in path)
+
+
+@contextmanager
+def _broken_off(where: str) -> Iterator[None]:
+    """Raises ControlFailed where the conversation with whoever answers at `where` fails."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as fault:
+        raise ControlFailed(ExitCode.NO_BROKER, f"{where} does not answer: {fault}") from fault
+    except httpx.HTTPError as fault:
+        raise ControlFailed(ExitCode.ANSWER_INCOMPLETE, f"{where} broke off: {fault}") from fault
+
+
+def _client(
+    base: str,
+    transport: httpx.HTTPTransport | None,
+    patience_seconds: float,
+    auth: tuple[str, str] | None = None,
+) -> httpx.Client:
+    timeout = httpx.Timeout(patience_seconds, connect=min(CONNECT_SECONDS, patience_seconds))
     # Neither proxies nor passwords from the surroundings: a broker is asked as it was named.
     return httpx.Client(base_url=base, transport=transport, auth=auth, timeout=timeout, trust_env=False)
 

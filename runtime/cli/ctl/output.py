@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ipc.table import shown
+from runtime.cli.ctl.columns import CONSTANTS, IN_JSON, OTHER_NAMES, RABBITMQS
 
 Format: TypeAlias = Literal["text", "json", "csv", "pretty_table", "table"]
 FORMATS: Final = ("text", "json", "csv", "pretty_table", "table")
@@ -21,24 +22,27 @@ Document = dict[str, Any]
 
 
 class Output:
-    """Of one command; `is_quiet` leaves out everything but the answer."""
+    """Of one command; `is_quiet` leaves out everything but the answer, `is_silent` the names of columns as well."""
 
-    def __init__(self, form: Format | None, *, is_quiet: bool = False, has_headers: bool = True) -> None:
+    def __init__(self, form: Format | None) -> None:
         self.form = form
-        self.is_quiet = is_quiet
-        self.has_headers = has_headers
+        self.is_quiet = False
+        self.is_silent = False
+        self.has_headers = True
 
     def note(self, sentence: str) -> None:
         """What is being done."""
-        if not self.is_quiet and self.form in (None, "text", "table", "pretty_table"):
+        if not self.is_quiet and not self.is_silent and self.form in (None, "text", "table", "pretty_table"):
             click.echo(sentence)
 
     def rows(self, documents: Iterable[Document], columns: Sequence[str]) -> None:
-        """A line for each."""
-        found = [{column: field(document, column) for column in columns} for document in documents]
+        """A line for each. Raises click.UsageError for a column that none of them has and nobody knows."""
+        known = list(documents)
+        _require_known(columns, known)
+        found = [{column: field(document, column) for column in columns} for document in known]
         form = self.form or ("pretty_table" if sys.stdout.isatty() else "text")
         if form == "json":
-            click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+            click.echo(json.dumps([_as_json(row) for row in found], indent=2, ensure_ascii=False))
         elif form == "csv":
             self._csv(found, columns)
         elif form == "pretty_table":
@@ -55,59 +59,81 @@ class Output:
         for name, value in document.items():
             click.echo(f"{name.ljust(width)}  {text(value)}")
 
+    @property
+    def _shows_headers(self) -> bool:
+        return self.has_headers and not self.is_silent
+
     def _tabbed(self, found: Sequence[Document], columns: Sequence[str]) -> None:
-        if self.has_headers and not self.is_quiet:
+        if found and self._shows_headers:
             click.echo("\t".join(columns))
         for row in found:
-            click.echo("\t".join(text(row[column]) for column in columns))
+            click.echo("\t".join(cell(column, row[column]) for column in columns))
 
     def _csv(self, found: Sequence[Document], columns: Sequence[str]) -> None:
         written = io.StringIO()
         lines = csv.writer(written, lineterminator="\n")
-        if self.has_headers:
+        if self._shows_headers:
             lines.writerow(columns)
-        lines.writerows([text(row[column]) for column in columns] for row in found)
+        lines.writerows([cell(column, row[column]) for column in columns] for row in found)
         click.echo(written.getvalue(), nl=False)
 
     def _pretty(self, found: Sequence[Document], columns: Sequence[str]) -> None:
-        lines = Table(show_header=self.has_headers)
+        lines = Table(show_header=self._shows_headers)
         for column in columns:
             is_number = all(
                 isinstance(row[column], (int, float)) and not isinstance(row[column], bool) for row in found
             )
             lines.add_column(column, justify="right" if found and is_number else "left", overflow="fold")
         for row in found:
-            lines.add_row(*(Text(shown(text(row[column]))) for column in columns))
+            lines.add_row(*(Text(shown(cell(column, row[column]))) for column in columns))
         Console(soft_wrap=False).print(lines)
 
 
 def field(document: Document, path: str) -> Any:
     """What stands in a column, dotted where it lies in another; also by rabbitmqctl's name for it."""
+    if path in CONSTANTS and path not in document:
+        return CONSTANTS[path]
     found: Any = document
-    for name in (path if path in document else _OTHER_NAMES.get(path, path)).split("."):
+    for name in (path if path in document else OTHER_NAMES.get(path, path)).split("."):
         found = found.get(name) if isinstance(found, dict) else None
     return found
 
 
-# rabbitmqctl's names of columns, and where the API has them.
-_OTHER_NAMES: Final = {
-    "pid": "name",
-    "source_name": "source",
-    "destination_name": "destination",
-    "destination_kind": "destination_type",
-    "queue_name": "queue.name",
-    "owner_pid": "owner_pid_details.name",
-    "connection": "connection_details.name",
-    "channel_pid": "channel_details.name",
-}
+def _require_known(columns: Sequence[str], documents: Sequence[Document]) -> None:
+    """A typing error is not a column of nothing; where there is nothing to list, it is."""
+    names = {*OTHER_NAMES, *CONSTANTS, *RABBITMQS}
+    for column in columns:
+        first = column.partition(".")[0]
+        if documents and column not in names and not any(first in document for document in documents):
+            raise click.UsageError(f"there is no column {column!r}")
+
+
+def _as_json(row: Document) -> Document:
+    """What is JSON already is a text that holds it, as with rabbitmqctl, and not part of the document."""
+    return {name: cell(name, value) if name in IN_JSON else value for name, value in row.items()}
+
+
+def cell(column: str, value: Any) -> str:
+    """A field as rabbitmqctl prints it: terms of Erlang, but JSON where that is what was given."""
+    if column in IN_JSON and value is not None:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text(value)
 
 
 def text(value: Any) -> str:
-    """A field as rabbitmqctl prints it."""
+    """`[administrator]` for tags, `[{"x-max-length",5}]` for arguments, and nothing for what is not there."""
     if value is None:
         return ""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return f"[{', '.join(value)}]"
+    return str(value) if isinstance(value, str) else _term(value)
+
+
+def _term(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False) if value else "[]"
-    return str(value)
+    if isinstance(value, dict):
+        return "[" + ",".join("{" + f"{_term(name)},{_term(inner)}" + "}" for name, inner in value.items()) + "]"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_term, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -14,8 +14,10 @@ _POLICY: Final = (
     _NAME,
     click.argument("pattern"),
     click.argument("definition"),
-    click.option("--priority", type=int, default=0),
-    click.option("--apply-to", default="all"),
+    click.option(
+        "--priority", type=int, default=0, show_default=True, help="Of those that fit, the highest is obeyed."
+    ),
+    click.option("--apply-to", metavar="KIND", default="all", show_default=True, help="queues, exchanges or all."),
 )
 _COLUMNS: Final = ("vhost", "name", "pattern", "apply-to", "definition", "priority")
 
@@ -33,7 +35,8 @@ def _set(ctl: Ctl, kind: str, name: str, pattern: str, definition: str, priority
 @command(*_POLICY)
 def set_policy(ctl: Ctl, name: str, pattern: str, definition: str, priority: int, apply_to: str) -> None:
     """Have policy NAME say DEFINITION, JSON, of all whose name PATTERN is found in."""
-    ctl.output.note(f'Setting policy "{name}" for pattern "{pattern}" to "{definition}" for vhost "{ctl.vhost}" ...')
+    what = f'"{name}" for pattern "{pattern}" to "{definition}" with priority "{priority}" for vhost "{ctl.vhost}"'
+    ctl.output.note(f"Setting policy {what} ...")
     _set(ctl, "policies", name, pattern, definition, priority, apply_to)
 
 
@@ -53,8 +56,9 @@ def list_policies(ctl: Ctl) -> None:
 
 @command(*_POLICY)
 def set_operator_policy(ctl: Ctl, name: str, pattern: str, definition: str, priority: int, apply_to: str) -> None:
-    """The same for an operator policy, which limits what policies and arguments say."""
-    ctl.output.note(f'Setting operator policy "{name}" for pattern "{pattern}" for vhost "{ctl.vhost}" ...')
+    """Have operator policy NAME limit by DEFINITION, JSON, what policies and arguments say where PATTERN is found."""
+    what = f'"{name}" for pattern "{pattern}" to "{definition}" with priority "{priority}" for vhost "{ctl.vhost}"'
+    ctl.output.note(f"Setting operator policy override {what} ...")
     _set(ctl, "operator-policies", name, pattern, definition, priority, apply_to)
 
 
@@ -85,7 +89,7 @@ def set_parameter(ctl: Ctl, component: str, name: str, value: str) -> None:
 
 @command(click.argument("component"), _NAME)
 def clear_parameter(ctl: Ctl, component: str, name: str) -> None:
-    """Take a parameter back."""
+    """Take parameter NAME of COMPONENT back."""
     ctl.output.note(f'Clearing runtime parameter "{name}" for component "{component}" ...')
     ctl.api.delete("parameters", component, ctl.vhost, name)
 
@@ -107,7 +111,7 @@ def set_global_parameter(ctl: Ctl, name: str, value: str) -> None:
 
 @command(_NAME)
 def clear_global_parameter(ctl: Ctl, name: str) -> None:
-    """Take a global parameter back."""
+    """Take the global parameter NAME back."""
     ctl.output.note(f'Clearing global runtime parameter "{name}" ...')
     ctl.api.delete("global-parameters", name)
 

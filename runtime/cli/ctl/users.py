@@ -2,6 +2,7 @@
 
 import json
 import sys
+from ipaddress import ip_address
 from typing import Any, Final
 
 import click
@@ -10,9 +11,11 @@ from ipc.settings import UserSettings
 from runtime.auth.passwords import hash_password as hashed
 from runtime.cli.ctl.client import Api, ApiRefused
 from runtime.cli.ctl.command import command
+from runtime.cli.ctl.completion import EXCHANGE, USER
 from runtime.cli.ctl.context import Ctl
 
-_USER: Final = click.argument("user")
+_NEW: Final = click.argument("user")
+_USER: Final = click.argument("user", type=USER)
 _PASSWORD: Final = click.argument("password", required=False)
 _RIGHTS: Final = (click.argument("configure"), click.argument("write"), click.argument("read"))
 _PERMISSIONS: Final = ("user", "configure", "write", "read")
@@ -41,13 +44,20 @@ def list_users(ctl: Ctl) -> None:
     ctl.output.rows(({**user, "user": user["name"]} for user in ctl.api.get("users")), ("user", "tags"))
 
 
-@command(_USER, _PASSWORD, click.option("--tag", "tags", multiple=True))
+@command(
+    _NEW,
+    _PASSWORD,
+    click.option(
+        "--tag", "tags", metavar="TAG", multiple=True, help="What the user is beyond messaging, e.g. administrator."
+    ),
+)
 def add_user(ctl: Ctl, user: str, password: str | None, tags: tuple[str, ...]) -> None:
     """Add USER; without PASSWORD it is asked for, or read from standard input."""
     if ctl.api.find("users", user) is not None:
         raise click.ClickException(f"user '{user}' exists already")
     ctl.output.note(f'Adding user "{user}" ...')
     ctl.api.put("users", user, body={"password": _password(password), "tags": ",".join(tags)})
+    ctl.output.note("Done. It may enter no virtual host yet: see set_permissions.")
 
 
 @command(_USER)
@@ -59,7 +69,7 @@ def delete_user(ctl: Ctl, user: str) -> None:
 
 @command(_USER, _PASSWORD)
 def change_password(ctl: Ctl, user: str, password: str | None) -> None:
-    """Give USER another password."""
+    """Give USER another PASSWORD, asked for or read from standard input where it is not given."""
     ctl.output.note(f'Changing password for user "{user}" ...')
     tags = ctl.api.get("users", user)["tags"]
     ctl.api.put("users", user, body={"password": _password(password), "tags": tags})
@@ -75,12 +85,9 @@ def clear_password(ctl: Ctl, user: str) -> None:
 
 @command(_USER, _PASSWORD)
 def authenticate_user(ctl: Ctl, user: str, password: str | None) -> None:
-    """Say whether USER can log in with PASSWORD; over --uri only."""
-    if not ctl.uri:
-        raise click.UsageError("the socket asks for no password: say where to log in by --uri")
-    base = ctl.uri.rpartition("@")[2].partition("://")[2] or ctl.uri.rpartition("@")[2]
-    scheme = ctl.uri.partition("://")[0] if "://" in ctl.uri else "http"
-    api = Api.remote(f"{scheme}://{base}", credentials=(user, _password(password)))
+    """Say whether USER can log in with PASSWORD, over HTTP, where the broker asks for one."""
+    ctl.output.note(f'Authenticating user "{user}" ...')
+    api = Api.remote(ctl.remote_uri or _http_uri(ctl.api), credentials=(user, _password(password)))
     try:
         api.get("whoami")
     except ApiRefused as refused:
@@ -92,7 +99,17 @@ def authenticate_user(ctl: Ctl, user: str, password: str | None) -> None:
     ctl.output.note("Success")
 
 
-@command(click.argument("user"), click.argument("tags", nargs=-1))
+def _http_uri(api: Api) -> str:
+    """Where the broker behind the socket asks for passwords; it listens on loopback or everywhere."""
+    for context in api.get("overview")["contexts"]:
+        address = ip_address(context["ip"])
+        if address.is_loopback or address.is_unspecified:
+            host = "127.0.0.1" if address.version == 4 else "[::1]"
+            return f"http://{host}:{context['port']}"
+    raise click.UsageError("the socket asks for no password, and the broker has no HTTP port here: see --uri")
+
+
+@command(_USER, click.argument("tags", nargs=-1))
 def set_user_tags(ctl: Ctl, user: str, tags: tuple[str, ...]) -> None:
     """Give USER these TAGS and no others."""
     ctl.output.note(f'Setting tags for user "{user}" to [{", ".join(tags)}] ...')
@@ -124,7 +141,7 @@ def list_user_permissions(ctl: Ctl, user: str) -> None:
 
 @command(_USER, *_RIGHTS)
 def set_permissions(ctl: Ctl, user: str, configure: str, write: str, read: str) -> None:
-    """Let USER into the virtual host, with these expressions for names."""
+    """Let USER into the virtual host, to CONFIGURE, WRITE to and READ from what these expressions are found in."""
     ctl.output.note(f'Setting permissions for user "{user}" in vhost "{ctl.vhost}" ...')
     ctl.api.put("permissions", ctl.vhost, user, body={"configure": configure, "write": write, "read": read})
 
@@ -151,17 +168,17 @@ def list_user_topic_permissions(ctl: Ctl, user: str) -> None:
     ctl.output.rows(ctl.api.get("users", user, "topic-permissions"), ("vhost", "exchange", "write", "read"))
 
 
-@command(_USER, click.argument("exchange"), click.argument("write"), click.argument("read"))
+@command(_USER, click.argument("exchange", type=EXCHANGE), click.argument("write"), click.argument("read"))
 def set_topic_permissions(ctl: Ctl, user: str, exchange: str, write: str, read: str) -> None:
-    """Limit the routing keys that USER may use on a topic EXCHANGE."""
+    """Limit the routing keys by which USER may WRITE to and READ from a topic EXCHANGE, by expressions."""
     ctl.output.note(f'Setting topic permissions on "{exchange}" for user "{user}" in vhost "{ctl.vhost}" ...')
     body = {"exchange": exchange, "write": write, "read": read}
     ctl.api.put("topic-permissions", ctl.vhost, user, body=body)
 
 
-@command(_USER, click.argument("exchange", required=False))
+@command(_USER, click.argument("exchange", type=EXCHANGE, required=False))
 def clear_topic_permissions(ctl: Ctl, user: str, exchange: str | None) -> None:
-    """Lift them, on EXCHANGE or everywhere in the virtual host."""
+    """Let USER use any routing key, on EXCHANGE or everywhere in the virtual host."""
     ctl.output.note(f'Clearing topic permissions for user "{user}" in vhost "{ctl.vhost}" ...')
     ctl.api.delete("topic-permissions", ctl.vhost, user, *((exchange,) if exchange else ()))
 
@@ -177,19 +194,27 @@ def set_user_limits(ctl: Ctl, user: str, definition: str) -> None:
         ctl.api.put("user-limits", user, name, body={"value": value})
 
 
-@command(_USER, click.argument("limit"))
+@command(_USER, click.argument("limit", type=click.Choice(("max-connections", "max-channels", "all"))))
 def clear_user_limits(ctl: Ctl, user: str, limit: str) -> None:
-    """Lift LIMIT, or all of them."""
+    """Lift a LIMIT of USER (max-connections, max-channels), or `all`."""
     ctl.output.note(f'Clearing "{limit}" limits for user "{user}" ...')
     for name in ("max-connections", "max-channels") if limit == "all" else (limit,):
         ctl.api.delete("user-limits", user, name)
 
 
-@command(click.option("--user"))
-def list_user_limits(ctl: Ctl, user: str | None) -> None:
-    """List limits of users."""
-    ctl.output.note("Listing limits ...")
-    ctl.output.rows(ctl.api.get("user-limits", *((user,) if user else ())), ("user", "value"))
+@command(
+    click.option("--user", type=USER, default="guest", show_default=True, help="Whose limits."),
+    click.option("--global", "of_all", is_flag=True, help="Those of all users, as a table."),
+)
+def list_user_limits(ctl: Ctl, user: str, of_all: bool) -> None:
+    """Print the limits of a user, as JSON."""
+    if of_all:
+        ctl.output.note("Listing limits for all users ...")
+        ctl.output.rows(ctl.api.get("user-limits"), ("user", "limits"))
+        return
+    ctl.output.note(f'Listing limits for user "{user}" ...')
+    found = ctl.api.get("user-limits", user)
+    click.echo(json.dumps(found[0]["value"] if found else {}, separators=(",", ":")))
 
 
 def limits(definition: str) -> dict[str, int]:

@@ -1,17 +1,21 @@
 """Virtual hosts and their limits."""
 
+import json
 from typing import Final
 
 import click
 
+from runtime.cli.ctl.columns import COLUMNS
 from runtime.cli.ctl.command import command
+from runtime.cli.ctl.completion import VHOST
 from runtime.cli.ctl.context import Ctl
 from runtime.cli.ctl.users import limits
 
-_VHOST: Final = click.argument("vhost")
+_NEW: Final = click.argument("vhost")
+_VHOST: Final = click.argument("vhost", type=VHOST)
 
 
-@command(click.argument("columns", nargs=-1))
+@command(COLUMNS)
 def list_vhosts(ctl: Ctl, columns: tuple[str, ...]) -> None:
     """List virtual hosts; COLUMNS such as name, messages."""
     ctl.output.note("Listing vhosts ...")
@@ -19,10 +23,10 @@ def list_vhosts(ctl: Ctl, columns: tuple[str, ...]) -> None:
 
 
 @command(
-    _VHOST,
-    click.option("--description", default=""),
-    click.option("--tags", default=""),
-    click.option("--default-queue-type"),
+    _NEW,
+    click.option("--description", default="", help="What it is for."),
+    click.option("--tags", default="", help="Words about it, separated by commas."),
+    click.option("--default-queue-type", metavar="TYPE", help="Kept and shown; all queues are of one type."),
 )
 def add_vhost(ctl: Ctl, vhost: str, description: str, tags: str, default_queue_type: str | None) -> None:
     """Add VHOST; nobody may enter it yet."""
@@ -38,6 +42,14 @@ def delete_vhost(ctl: Ctl, vhost: str) -> None:
     """Delete VHOST with everything in it."""
     ctl.output.note(f'Deleting vhost "{vhost}" ...')
     ctl.api.delete("vhosts", vhost)
+
+
+@command(_VHOST, click.argument("tags", nargs=-1))
+def set_vhost_tags(ctl: Ctl, vhost: str, tags: tuple[str, ...]) -> None:
+    """Give VHOST these TAGS and no others."""
+    ctl.output.note(f'Setting tags for virtual host "{vhost}" to [{", ".join(tags)}] ...')
+    found = ctl.api.get("vhosts", vhost)
+    ctl.api.put("vhosts", vhost, body={**found["metadata"], "tags": list(tags)})
 
 
 @command(_VHOST, click.argument("shard", type=int))
@@ -64,8 +76,13 @@ def clear_vhost_limits(ctl: Ctl) -> None:
             ctl.api.delete("vhost-limits", ctl.vhost, name)
 
 
-@command(click.option("--global", "is_global", is_flag=True, hidden=True))
-def list_vhost_limits(ctl: Ctl, is_global: bool) -> None:
-    """List limits of all virtual hosts."""
-    ctl.output.note("Listing limits for all vhosts ...")
-    ctl.output.rows(ctl.api.get("vhost-limits"), ("vhost", "value"))
+@command(click.option("--global", "of_all", is_flag=True, help="Those of all virtual hosts, as a table."))
+def list_vhost_limits(ctl: Ctl, of_all: bool) -> None:
+    """Print the limits of the virtual host, as JSON."""
+    if of_all:
+        ctl.output.note("Listing limits for all vhosts ...")
+        ctl.output.rows(ctl.api.get("vhost-limits"), ("vhost", "limits"))
+        return
+    ctl.output.note(f'Listing limits for vhost "{ctl.vhost}" ...')
+    found = ctl.api.get("vhost-limits", ctl.vhost)
+    click.echo(json.dumps(found[0]["value"] if found else {}, separators=(",", ":")))
