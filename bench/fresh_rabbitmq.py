@@ -21,6 +21,7 @@ import psutil
 from bench import process_tree
 
 SERVER: Final = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CTL: Final = SERVER.with_name("rabbitmqctl")
 VERSIONS: Final = Path("/usr/lib/rabbitmq/lib")
 EPMD: Final = "epmd"
 LOOPBACK: Final = "127.0.0.1"
@@ -85,6 +86,19 @@ class RabbitMQNode:
             _kill(self._processes.pop())
 
     end_by_force = kill
+
+    def ctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`rabbitmqctl ARGUMENTS`, asking this node."""
+        return subprocess.run(
+            [CTL, *arguments],
+            env=self._environment,
+            cwd=self._home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     @property
     def log(self) -> str:
