@@ -19,7 +19,7 @@ def limits() -> None:
 @click.argument("value", type=click.IntRange(min=0))
 @located
 def set_limit(vhost: str, limit: str, value: int, config: str | None, data_dir: str | None) -> None:
-    """Allow VALUE connections or queues in VHOST. What is there already stays."""
+    """Allow at most VALUE connections or queues in VHOST, as LIMIT says; what is there already stays."""
     with changed(config, data_dir) as accounts:
         accounts.directory.set_limit(vhost, limit, value)
 
@@ -29,7 +29,7 @@ def set_limit(vhost: str, limit: str, value: int, config: str | None, data_dir: 
 @_LIMIT
 @located
 def clear(vhost: str, limit: str, config: str | None, data_dir: str | None) -> None:
-    """Allow any number again."""
+    """Lift LIMIT of VHOST: any number is allowed again."""
     with changed(config, data_dir) as accounts:
         accounts.directory.clear_limit(vhost, limit)
 

@@ -42,7 +42,7 @@ def _commands(group: click.Group, *, is_operator: bool) -> None:
         config: str | None,
         data_dir: str | None,
     ) -> None:
-        """Have DEFINITION, a JSON object such as '{"max-length": 1000}', hold for names in which PATTERN is found."""
+        """Have policy NAME say DEFINITION, JSON such as '{"max-length": 1000}', of names in which PATTERN is found."""
         policy = Policy(name, pattern, definition, apply_to, priority)
         with changed(config, data_dir) as accounts:
             accounts.directory.set_policy(vhost, policy, is_operator=is_operator)

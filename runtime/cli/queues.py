@@ -14,19 +14,19 @@ def queue() -> None:
 
 @queue.command()
 @click.argument("name")
-@click.option("--vhost", default="/", show_default=True, metavar="NAME")
+@click.option("--vhost", default="/", show_default=True, metavar="NAME", help="Its virtual host.")
 @located
 def pause(name: str, vhost: str, config: str | None, data_dir: str | None) -> None:
-    """Have a queue hand nothing out; it goes on taking messages."""
+    """Have queue NAME hand nothing out; it goes on taking messages."""
     _ask(control.PauseQueue(name, vhost), config, data_dir)
 
 
 @queue.command()
 @click.argument("name")
-@click.option("--vhost", default="/", show_default=True, metavar="NAME")
+@click.option("--vhost", default="/", show_default=True, metavar="NAME", help="Its virtual host.")
 @located
 def resume(name: str, vhost: str, config: str | None, data_dir: str | None) -> None:
-    """Have a paused queue hand out again."""
+    """Have queue NAME hand out again, if it was paused."""
     _ask(control.ResumeQueue(name, vhost), config, data_dir)
 
 

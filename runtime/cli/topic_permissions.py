@@ -21,7 +21,7 @@ def topic_permissions() -> None:
 def set_permissions(
     user: str, vhost: str, exchange: str, write: str, read: str, config: str | None, data_dir: str | None
 ) -> None:
-    """Limit what USER may do on topic exchange EXCHANGE; {username} and {vhost} may stand in the expressions."""
+    """Limit what USER may do on topic EXCHANGE of VHOST; {username} and {vhost} may stand in the expressions."""
     with changed(config, data_dir) as accounts:
         accounts.directory.set_topic_permissions(user, vhost, TopicPermissions(exchange, write, read))
 

@@ -66,8 +66,10 @@ TIMED_BYTES_MIN: Final = 8
 @click.option("--consumer-args", "consumer_arguments", type=JsonObject(), default="{}", help="Consumer arguments.")
 @click.option("--properties", type=JsonObject(), default="{}", help="Properties of the messages.")
 @click.option("--queue-pattern", metavar="PATTERN", help="Several queues: % stands for a number, as in 'q-%'.")
-@click.option("--queue-pattern-from", "pattern_from", type=COUNT, default=1, show_default=True)
-@click.option("--queue-pattern-to", "pattern_to", type=COUNT, default=1, show_default=True)
+@click.option(
+    "--queue-pattern-from", "pattern_from", type=COUNT, default=1, show_default=True, help="The first number."
+)
+@click.option("--queue-pattern-to", "pattern_to", type=COUNT, default=1, show_default=True, help="The last number.")
 @click.option("-l", "--latency", "is_timed", is_flag=True, help="Measure latencies (publishers on this host).")
 @click.option("-g", "--poll", "polls", is_flag=True, help="Get messages one by one instead of consuming.")
 @click.option("--processes", type=PROCESSES, default=0, help="Processes of each kind; 0: at most one a core.")
