@@ -29,7 +29,7 @@ SANITIZED       := build/sanitized/tree
 SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols --ignore=tests/ipc/test_allocator.py
 FUZZ_SECONDS    ?= 60
 
-.PHONY: help run build test lint types imports everything tests interpreted sanitize format bench bench-quick bench-memory bench-instructions lock clean
+.PHONY: help man run build test lint types imports everything tests interpreted sanitize format bench bench-quick bench-memory bench-instructions lock clean
 .PHONY: brokers brokers-interpreted parts parts-interpreted conformance fuzz hostile memory-table simulate torture
 
 help: ## show this list
@@ -148,6 +148,9 @@ bench-quick: build $(VENV)/.installed-test ## the matrix in a few minutes, print
 
 bench-memory: build $(VENV)/.installed-bench ## memory over time as pictures into docs/img, printed as tables: 15 minutes
 	@$(BIN)/python -m bench.memory.pictures $(BENCH_ARGS)
+
+man: $(VENV)/.installed ## the manual pages in conf/man, from the commands' help texts
+	@$(BIN)/python -m runtime.cli.manual conf/man
 
 memory-table: $(VENV)/.installed-test ## what of all collections stands in docs/memory.md, read off the code
 	@$(BIN)/python -m tests.compaction.collections_table --write

@@ -110,7 +110,7 @@ _SPECS: Final = (
         variable="EBBMQCTL_URI",
     ),
     _Spec(("-H", "--hostname", "--host"), "hostname", "Ask this host over HTTP, as --user.", metavar="HOST"),
-    _Spec(("-P", "--port"), "port", "Its port. [default: 15672]", kind=click.IntRange(1, 65535)),
+    _Spec(("-P", "--port"), "port", "Its port. [default: 15672]", kind=click.IntRange(1, 65535), metavar="PORT"),
     _Spec(("--scheme",), "scheme", "http or https. [default: http]", kind=click.Choice(("http", "https"))),
     _Spec(("--user",), "user", "Who asks with --hostname. [default: guest]", metavar="USER"),
     _Spec(("--password",), "password", "The password of --user. [default: guest]", metavar="PASSWORD"),

@@ -24,7 +24,10 @@ _POLL_SECONDS: Final = 0.25
 _ASK_SECONDS: Final = 10.0
 
 _SECONDS: Final = click.option(
-    "--seconds", type=click.FloatRange(min=0), help="How long to wait, as --timeout says. [default: 300]"
+    "--seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long to wait, as --timeout says. [default: 300]",
 )
 _PID_FILE: Final = click.argument("pid_file", required=False)
 

@@ -16,7 +16,7 @@ def _group(context: click.Context) -> tuple[click.Group, click.Context]:
 
 
 @command(
-    click.argument("of", metavar="COMMAND", required=False),
+    click.argument("of", metavar="[COMMAND]", required=False),
     click.option("--list-commands", is_flag=True, help="Print the names of all commands."),
     name="help",
 )
