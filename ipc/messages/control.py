@@ -106,6 +106,14 @@ class LimitAlarms(Request, frozen=True):
     disk_free_bytes_min: Count | None = None
 
 
+class SuspendListeners(Request, frozen=True):
+    """Refuse AMQP clients that come from now on; those that are here go on."""
+
+
+class ResumeListeners(Request, frozen=True):
+    """The opposite of `SuspendListeners`."""
+
+
 class BackUp(Request, frozen=True):
     """Copy everything the broker keeps to a directory, which is new or empty: lines of `progress`, then a `backup`.
 
@@ -127,6 +135,8 @@ ControlRequest: TypeAlias = (
     | LoginAttempts
     | ForgetLoginAttempts
     | LimitAlarms
+    | SuspendListeners
+    | ResumeListeners
     | BackUp
 )
 ASKS: Final[tuple[str, ...]] = tuple(_dashed(request.__name__) for request in get_args(ControlRequest))

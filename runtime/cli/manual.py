@@ -121,7 +121,7 @@ def page_of(page: Page) -> str:
     """The whole page, for the formatter `man` uses."""
     name = page.program.name
     assert name is not None
-    with click.Context(page.program, info_name=name, help_option_names=["-h", "--help"]) as context:
+    with click.Context(page.program, info_name=name, **page.program.context_settings) as context:
         return "\n".join(_lines(page, name, context)) + "\n"
 
 

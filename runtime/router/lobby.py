@@ -12,7 +12,7 @@ task. However many negotiate, their number is bounded, and so is the time each m
 import errno
 import socket
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
@@ -62,6 +62,7 @@ class Lobby(Owner):
         self._doors: dict[int, socket.socket] = {}
         self._guests: dict[int, Guest] = {}  # by descriptor, in the order they came
         self._conducted = 0  # who is looked after by a task
+        self._shut: tuple[tuple[socket.socket, Any], ...] = ()  # doors that nobody may come in by, and their addresses
         self._is_full = False
         self._is_exhausted = False
 
@@ -98,6 +99,35 @@ class Lobby(Owner):
                     break
                 self._log_late()
                 self._dismiss(guest)
+
+    # doors ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_shut(self) -> bool:
+        """Nobody new may come."""
+        return bool(self._shut)
+
+    def shut(self) -> None:
+        """Refuse whoever comes from now on; who is here already goes on, and the ports stay ours."""
+        if self._shut:
+            return
+        self._shut = tuple((door, door.getsockname()) for door in self._doors.values())
+        for door, _where in self._shut:
+            self._reactor.remove(door.fileno())  # a socket that listens no more would be ready for ever
+            door.shutdown(socket.SHUT_RD)
+
+    def reopen(self) -> None:
+        """Let clients come again. Raises OSError; doors that could not be opened can be tried again."""
+        while self._shut:
+            door, where = self._shut[0]
+            try:
+                door.bind(where)  # the kernel kept the port only if it was asked for by its number
+            except OSError as fault:
+                if fault.errno != errno.EINVAL:
+                    raise
+            door.listen(self._settings_source().amqp.backlog)
+            self._reactor.add(door.fileno(), READABLE)
+            self._shut = self._shut[1:]
 
     # coming in --------------------------------------------------------------------------------------------------------
 

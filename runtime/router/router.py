@@ -7,7 +7,6 @@ import trio
 from ipc.settings import Settings
 from runtime.auth.directory import Directory
 from runtime.auth.login_record import LoginRecord
-from runtime.owner import Owner
 from runtime.roster import Roster
 from runtime.router.handshake import Handshake
 from runtime.router.listening import amqp, open_listeners
@@ -22,8 +21,8 @@ async def _none(_user: str) -> int:
     return 0
 
 
-def _nobody(_owner: Owner) -> None:
-    """Who does not ask for memory back need not know who holds it."""
+def _nobody(_lobby: Lobby) -> None:
+    """Who neither asks for memory back nor shuts doors need not know the lobby."""
 
 
 async def serve(
@@ -34,12 +33,12 @@ async def serve(
     record: LoginRecord,
     *,
     count_connections: CountConnections = _none,
-    own: Callable[[Owner], None] = _nobody,
+    own: Callable[[Lobby], None] = _nobody,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept and hand over until cancelled; then the listeners are closed, and with them whoever still negotiates.
 
-    `count_connections` says how many a user has; `own` is told of what holds memory here.
+    `count_connections` says how many a user has; `own` is given the lobby, which holds memory and the doors.
     """
     try:
         async with trio.open_nursery() as nursery:

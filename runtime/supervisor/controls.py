@@ -5,7 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import trio
 from msgspec import Struct
@@ -35,6 +35,12 @@ TRIGGER: Final = "control"
 State: TypeAlias = Literal["starting", "ready", "draining"]
 
 
+class LetIn(Protocol):
+    """Whether clients that come from now on are let in. Raises OSError where that cannot be."""
+
+    def __call__(self, *, everybody: bool) -> None: ...
+
+
 class Controls(Struct, frozen=True):
     """The parts of a supervisor that can be asked."""
 
@@ -53,6 +59,7 @@ class Controls(Struct, frozen=True):
     alarms: AlarmWatch
     logins: LoginRecord
     limit_alarms: Callable[[dict[str, float]], Awaitable[None]]
+    let_in: LetIn
 
     def hello(self) -> control.Hello:
         messages = fingerprint_of(control.ControlRequest, control.ControlReply)
@@ -209,6 +216,15 @@ async def _limit_alarms(controls: Controls, request: control.LimitAlarms, say: S
     await say(control.End())
 
 
+async def _let_in(controls: Controls, request: control.SuspendListeners | control.ResumeListeners, say: Say) -> None:
+    try:
+        controls.let_in(everybody=isinstance(request, control.ResumeListeners))
+    except OSError as fault:
+        await say(control.Refused("failed", f"cannot listen again: {fault.strerror}"))
+    else:
+        await say(control.End())
+
+
 async def _back_up(controls: Controls, request: control.BackUp, say: Say) -> None:
     advance = Advance()
     began = trio.current_time()
@@ -253,6 +269,8 @@ _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Await
     control.LoginAttempts: _login_attempts,
     control.ForgetLoginAttempts: _forget_login_attempts,
     control.LimitAlarms: _limit_alarms,
+    control.SuspendListeners: _let_in,
+    control.ResumeListeners: _let_in,
     control.BackUp: _back_up,
 }
 

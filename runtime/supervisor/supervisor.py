@@ -30,6 +30,7 @@ from runtime.pressure.alarms import AlarmWatch
 from runtime.pressure.gauge import Gauge
 from runtime.pressure.watcher import watch
 from runtime.roster import Roster
+from runtime.router.lobby import Lobby
 from runtime.router.router import amqp, open_listeners, serve
 from runtime.supervisor.backups import Backups
 from runtime.supervisor.controls import Controls, State
@@ -96,7 +97,7 @@ class Supervisor(Owner):
             lost=self._note_lost,
         )
         self._fleet = Fleet(settings.main, around, self._refuse)
-        self._lobby: Owner | None = None
+        self._lobby: Lobby | None = None
         self._reclaim = Reclaim(self._fleet.links, self, lambda: self._settings.compaction)
         self._inquiries = Inquiries(self._fleet.links, settings.main.shards)
         self._gauge = Gauge()
@@ -226,12 +227,23 @@ class Supervisor(Owner):
         pieces = [answer.piece for answer in gathered.answers if isinstance(answer, Inventory)]
         return sum(item.found for piece in pieces for item in items([piece]) if isinstance(item, Counted))
 
-    def _keep_lobby(self, lobby: Owner) -> None:
+    def _keep_lobby(self, lobby: Lobby) -> None:
         self._lobby = lobby
 
     def _addresses(self) -> tuple[str, ...]:
-        """Where clients may come; nowhere once the end has begun, when listeners are closed."""
-        return () if self._stop.is_set() else addresses(self._listeners)
+        """Where clients may come; nowhere while listeners are suspended, and once the end has begun."""
+        is_shut = self._lobby is not None and self._lobby.is_shut
+        return () if is_shut or self._stop.is_set() else addresses(self._listeners)
+
+    def _let_in(self, *, everybody: bool) -> None:
+        """Whether new clients may come."""
+        if self._lobby is None or self._stop.is_set():
+            return
+        if everybody:
+            self._lobby.reopen()
+        else:
+            self._lobby.shut()
+        _log.info("listeners resumed" if everybody else "listeners suspended, new clients are refused")
 
     def _controls(self) -> Controls:
         return Controls(
@@ -250,6 +262,7 @@ class Supervisor(Owner):
             alarms=self._alarms,
             logins=self._logins,
             limit_alarms=self._limit_alarms,
+            let_in=self._let_in,
         )
 
     async def _answer_controls(self) -> None:

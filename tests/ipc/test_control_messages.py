@@ -20,7 +20,8 @@ def test_every_request_has_an_answer_and_nothing_else_has() -> None:
 def test_names_of_requests_are_words_with_dashes() -> None:
     assert (
         *("status", "memory", "dry-run", "compact", "passes", "metrics"),
-        *("pause-queue", "resume-queue", "login-attempts", "forget-login-attempts", "limit-alarms", "back-up"),
+        *("pause-queue", "resume-queue", "login-attempts", "forget-login-attempts", "limit-alarms"),
+        *("suspend-listeners", "resume-listeners", "back-up"),
     ) == control.ASKS
 
 

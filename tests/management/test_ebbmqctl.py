@@ -5,11 +5,13 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pika
+import psutil
 import pytest
 
 from tests.clients.running_broker import ROOT, RunningBroker, environment
@@ -164,6 +166,8 @@ def test_the_api_refuses_a_limit_that_is_none(api: Api, body: dict[str, object])
 
     assert api.put(f"/nodes/{node['name']}/alarms", body).status == 400
     assert api.put("/nodes/nobody/alarms", {}).status == 404
+    assert api.put(f"/nodes/{node['name']}/listeners/ajar").status == 400
+    assert api.put("/nodes/nobody/listeners/open").status == 404
     settings = api.get(f"/nodes/{node['name']}/settings").body
     assert settings["amqp"]["frame_max"] == 131072
     assert "default_password" not in settings["users"]
@@ -215,6 +219,47 @@ def test_connections_are_closed_with_a_reason_and_no_more_than_asked_for(run: Ru
         reasons.append(closed.value.reply_text)
     assert sum("for tea" in reason for reason in reasons) == 2
     assert sum("for coffee" in reason for reason in reasons) == 1
+
+
+def test_listeners_are_suspended_for_new_clients_only_and_resumed_where_they_were(
+    run: Run, managed: RunningBroker
+) -> None:
+    with pika.BlockingConnection(pika.URLParameters(managed.url)) as client:
+        run("suspend_listeners")
+        run("suspend_listeners")
+        for host in ("127.0.0.1", "::1"):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((host, managed.port), timeout=5)
+        assert ctl(managed, "check_port_connectivity").returncode == 69
+        client.channel().queue_declare("meanwhile", exclusive=True)
+
+        run("resume_listeners")
+        run("resume_listeners")
+        run("check_port_connectivity")
+        with pika.BlockingConnection(pika.URLParameters(managed.url)) as other:
+            other.channel().queue_declare("again", exclusive=True)
+
+
+def test_suspended_listeners_take_no_time_and_keep_a_port_that_was_asked_for(tmp_path: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    broker = RunningBroker(tmp_path, shards=1, port=port).start()
+    try:
+        assert ctl(broker, "suspend_listeners").returncode == 0
+        supervisor = psutil.Process(broker.ready.supervisor)
+        before = sum(supervisor.cpu_times()[:2])
+        time.sleep(1)
+        assert sum(supervisor.cpu_times()[:2]) - before < 0.3
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        assert ctl(broker, "resume_listeners").returncode == 0
+        pika.BlockingConnection(pika.URLParameters(broker.url)).close()
+        assert ctl(broker, "suspend_listeners").returncode == 0
+        assert broker.stop() == 0
+        broker.assert_no_traceback()
+    finally:
+        broker.end_by_force()
 
 
 # beginning and end ----------------------------------------------------------------------------------------------------

@@ -200,6 +200,7 @@ def test_what_makes_no_sense_is_refused_and_named(api: Api, method: str, path: s
         ("GET", "/nodes/x"),
         ("GET", "/nodes/x/settings"),
         ("PUT", "/nodes/x/alarms"),
+        ("PUT", "/nodes/x/listeners/open"),
         ("GET", "/memory"),
         ("GET", "/memory/passes"),
         ("GET", "/shards"),

@@ -87,12 +87,6 @@ ROWS: Final = (
         "bind a queue of your own beside the one to be looked at, or use the API's `get`",
     ),
     Elsewhere(
-        "suspend_listeners resume_listeners",
-        "listeners are open as long as the broker runs",
-        "keep clients out by clear_permissions, or by set_vhost_limits with a max-connections of 0, and then use "
-        "close_all_connections",
-    ),
-    Elsewhere(
         "reset force_reset",
         "a broker begins anew in an empty data directory only",
         "end it (drain), move its data directory away, and start it",

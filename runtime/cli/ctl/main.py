@@ -36,7 +36,8 @@ SECTIONS: Final = (
         "The broker",
         "server",
         "cluster_status environment list_feature_flags enable_feature_flag list_listeners listeners ping "
-        "restart_vhost server_version set_cluster_name set_disk_free_limit set_vm_memory_high_watermark shards status",
+        "restart_vhost resume_listeners server_version set_cluster_name set_disk_free_limit "
+        "set_vm_memory_high_watermark shards status suspend_listeners",
     ),
     Section("Everything in one piece", "report", "report"),
     Section("Memory", "memory", "compact force_gc gc_collect memory memory_breakdown"),

@@ -268,3 +268,19 @@ def _memory_limits(fraction: str, absolute: int | None) -> dict[str, float]:
     if not 0 <= share <= 1:
         raise click.UsageError(f"a fraction of memory is 0 to 1, and not {fraction}")
     return {"memory_share_max": share, "memory_bytes_max": 0 if share else 1}
+
+
+@command()
+def suspend_listeners(ctl: Ctl) -> None:
+    """Refuse AMQP clients that come from now on, until resume_listeners or the next start."""
+    name = node_of(ctl)["name"]
+    ctl.output.note(f"Will suspend client connection listeners on node {name}. It will no longer accept connections!")
+    ctl.api.put("nodes", name, "listeners", "suspended")
+
+
+@command()
+def resume_listeners(ctl: Ctl) -> None:
+    """Let AMQP clients come again."""
+    name = node_of(ctl)["name"]
+    ctl.output.note(f"Will resume client connection listeners on node {name}. It will now accept connections")
+    ctl.api.put("nodes", name, "listeners", "open")

@@ -17,12 +17,16 @@ from ipc.settings import Count, Share
 from runtime.management.access import ADMINISTRATOR, MONITORING, ApiRequest, require
 from runtime.management.bodies import read_body
 from runtime.management.broker import Broker, Unavailable
-from runtime.management.errors import NotFound
+from runtime.management.errors import BadRequest, NotFound
 from runtime.management.figures import Figures
 from runtime.management.paging import Paging, chosen
 from runtime.management.resources.overview import EXCHANGE_TYPES, uptime_ms
 
 _MONITOR: Final = [require(MONITORING)]
+_LISTENERS: Final[dict[str, control.ControlRequest]] = {
+    "suspended": control.SuspendListeners(),
+    "open": control.ResumeListeners(),
+}
 
 
 class AlarmLimits(msgspec.Struct, frozen=True):
@@ -174,6 +178,24 @@ async def limit_alarms(request: ApiRequest, state: State, name: str) -> None:
     await broker.control(control.LimitAlarms(body.memory_share_max, body.memory_bytes_max, body.disk_free_bytes_min))
 
 
+@put(
+    "/nodes/{name:str}/listeners/{wanted:str}",
+    guards=[require(ADMINISTRATOR)],
+    status_code=204,
+    summary="Refuse new AMQP clients (suspended), or let them in (open)",
+)
+async def let_in(state: State, name: str, wanted: str) -> None:
+    """Clients that are connected go on."""
+    broker: Broker = state.broker
+    require_known(broker, name)
+    request = _LISTENERS.get(wanted)
+    if request is None:
+        raise BadRequest(f"listeners are {' or '.join(_LISTENERS)}, and not {wanted[:32]!r}")
+    for reply in await broker.control(request):
+        if isinstance(reply, control.Refused):
+            raise Unavailable(reply.text)
+
+
 @post(
     ["/nodes/gc_collect", "/nodes/{name:str}/gc_collect"],
     guards=[require(ADMINISTRATOR)],
@@ -194,4 +216,4 @@ def require_known(broker: Broker, name: str) -> None:
         raise NotFound
 
 
-NODES: Final[list[Any]] = [nodes, node, node_memory, node_settings, limit_alarms, collect_garbage]
+NODES: Final[list[Any]] = [nodes, node, node_memory, node_settings, limit_alarms, let_in, collect_garbage]
