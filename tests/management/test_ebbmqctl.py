@@ -7,8 +7,11 @@ import select
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import pika
 import psutil
@@ -308,30 +311,39 @@ def test_a_broker_that_does_not_answer_in_time_is_not_waited_for(managed: Runnin
 # for people -----------------------------------------------------------------------------------------------------------
 
 
-def at_a_terminal(broker: RunningBroker, *arguments: str) -> str:
-    """What standard error shows of a command where it is a terminal; standard output is a pipe."""
+class Shown(NamedTuple):
+    """Of a command whose standard error is a terminal."""
+
+    terminal: str
+    output: str  # which goes to a file
+
+
+def at_a_terminal(broker: RunningBroker, *arguments: str) -> Shown:
     above, below = pty.openpty()
-    command = [*COMMAND, "--data-dir", str(broker.data), *arguments]
-    surroundings = environment({"TERM": "xterm", "COLUMNS": "100"})
-    done = subprocess.Popen(
-        command, cwd=ROOT, env=surroundings, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=below
-    )
-    os.close(below)
-    shown = b""
-    try:
-        while select.select([above], [], [], 30)[0]:
-            try:
-                piece = os.read(above, 4096)
-            except OSError:  # the kernel's word for its end
-                break
-            if not piece:
-                break
-            shown += piece
-    finally:
-        os.close(above)
-        done.wait(30)
-    assert done.returncode == 0, shown
-    return shown.decode(errors="replace")
+    with os.fdopen(above, "rb", buffering=0) as terminal, tempfile.TemporaryFile() as output:
+        done = subprocess.Popen(
+            [*COMMAND, "--data-dir", str(broker.data), *arguments],
+            cwd=ROOT,
+            env=environment({"TERM": "xterm", "COLUMNS": "100"}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=below,
+        )
+        os.close(below)
+        shown = b"".join(pieces_of(terminal)).decode(errors="replace")
+        assert done.wait(30) == 0, shown
+        output.seek(0)
+        return Shown(shown, output.read().decode())
+
+
+def pieces_of(terminal: IO[bytes]) -> Iterator[bytes]:
+    """Until nobody can write to it any more."""
+    while select.select([terminal], [], [], 30)[0]:
+        try:
+            piece = terminal.read(4096)
+        except OSError:  # the kernel's word for its end
+            return
+        yield piece
 
 
 def test_progress_is_shown_at_a_terminal_and_nothing_of_it_in_a_pipe(
@@ -344,12 +356,16 @@ def test_progress_is_shown_at_a_terminal_and_nothing_of_it_in_a_pipe(
     file.write_text(json.dumps({"queues": queues}))
     names = [f"bar-{n}" for n in range(3)]
 
-    assert "Importing definitions" in (told := at_a_terminal(managed, "import_definitions", str(file)))
-    assert "0/50" in told
+    imported = at_a_terminal(managed, "import_definitions", str(file)).terminal
+    assert "Importing definitions" in imported
+    assert "0/50" in imported
     purged = at_a_terminal(managed, "purge_queue", *names)
-    assert "Purging" in purged
-    assert "3/3" in purged
-    assert "Exporting definitions" in at_a_terminal(managed, "export_definitions", str(tmp_path / "out.json"))
+    assert "Purging" in purged.terminal
+    assert "3/3" in purged.terminal
+    assert purged.output == "".join(f"Purging queue '{name}' in vhost '/' ...\n" for name in names)
+    exported = at_a_terminal(managed, "export_definitions", "-")
+    assert "Exporting definitions" in exported.terminal
+    assert len(json.loads(exported.output)["queues"]) >= 50
     for words in (
         ("purge_queue", *names),
         ("import_definitions", str(file)),
@@ -365,7 +381,7 @@ def test_draining_shows_how_many_connections_are_left(tmp_path: Path) -> None:
     broker = RunningBroker(tmp_path, shards=1).start()
     try:
         client = pika.BlockingConnection(pika.URLParameters(broker.url))
-        shown = at_a_terminal(broker, "drain")
+        shown = at_a_terminal(broker, "drain").terminal
         assert "Draining connections" in shown
         assert "/1" in shown
         with pytest.raises(pika.exceptions.AMQPError):

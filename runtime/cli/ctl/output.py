@@ -33,7 +33,8 @@ class Output:
     def note(self, sentence: str) -> None:
         """What is being done."""
         if not self.is_quiet and not self.is_silent and self.form in (None, "text", "table", "pretty_table"):
-            click.echo(sentence)
+            # Not by click, which goes past the stream that puts it above a bar.
+            print(sentence, flush=True)
 
     def rows(self, documents: Iterable[Document], columns: Sequence[str]) -> None:
         """A line for each. Raises click.UsageError for a column that none of them has and nobody knows."""

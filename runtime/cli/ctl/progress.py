@@ -22,6 +22,7 @@ def progress(title: str, total: int | None = None) -> Iterator[Advance]:
         console=Console(stderr=True),
         transient=True,
         disable=not is_watched(),
+        redirect_stdout=sys.stdout.isatty(),  # what a file or a pipe is to get is not for the terminal
     ) as shown:
         task = shown.add_task(title, total=total)
         yield lambda done: shown.update(task, completed=done)
