@@ -130,6 +130,11 @@ def test_what_cannot_be_done_is_one_sentence_and_a_code(
     assert done.stderr.splitlines()[-1].startswith("Error: ")
 
 
+def test_what_is_not_there_is_named(managed: RunningBroker) -> None:
+    assert ctl(managed, "purge_queue", "no such queue").stderr == "Error: Not Found: queues / no such queue contents\n"
+    assert ctl(managed, "export_definitions", "-p", "nowhere", "--vhost-only").stderr.endswith("definitions nowhere\n")
+
+
 def test_it_says_when_no_broker_answers_and_ends_one_that_does(tmp_path: Path) -> None:
     broker = RunningBroker(tmp_path, shards=1).start()
     try:

@@ -15,6 +15,7 @@ from ipc.errors import ControlFailed, ExitCode
 PATIENCE_SECONDS: Final = 300.0  # for one answer: an import may take its time
 CONNECT_SECONDS: Final = 10.0
 PAGE_SIZE: Final = 500
+_NOT_FOUND: Final = "Not Found"
 
 Document = dict[str, Any]
 
@@ -66,7 +67,7 @@ class Api:
         with _broken_off(self._where), self._client.stream("GET", _url(path)) as answer:
             if answer.is_error:
                 answer.read()
-                raise ApiRefused(answer.status_code, _reason(answer))
+                raise ApiRefused(answer.status_code, _reason(answer, path))
             for piece in answer.iter_bytes():
                 read += piece
                 advance(len(read))
@@ -119,7 +120,7 @@ class Api:
                 headers={"content-type": "application/json", **(headers or {})},
             )
         if answer.is_error:
-            raise ApiRefused(answer.status_code, _reason(answer))
+            raise ApiRefused(answer.status_code, _reason(answer, path))
         return answer.json() if answer.content else None
 
 
@@ -149,9 +150,10 @@ def _client(
     return httpx.Client(base_url=base, transport=transport, auth=auth, timeout=timeout, trust_env=False)
 
 
-def _reason(answer: httpx.Response) -> str:
+def _reason(answer: httpx.Response, path: tuple[str, ...]) -> str:
+    """What the API says, and what is missing where it says no more than that something is."""
     try:
-        said = answer.json()
-        return " ".join(str(said["reason"]).split())
+        said = " ".join(str(answer.json()["reason"]).split())
     except (ValueError, KeyError, TypeError):
-        return f"{answer.status_code} {answer.reason_phrase}"
+        said = f"{answer.status_code} {answer.reason_phrase}"
+    return f"{said}: {' '.join(path)}" if said == _NOT_FOUND else said
