@@ -134,9 +134,20 @@ def _broken_off(where: str) -> Iterator[None]:
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as fault:
+        if _is_denied(fault):
+            raise ControlFailed(ExitCode.CONTROL_DENIED, f"{where} answers its own user and root only") from fault
         raise ControlFailed(ExitCode.NO_BROKER, f"{where} does not answer: {fault}") from fault
     except httpx.HTTPError as fault:
         raise ControlFailed(ExitCode.ANSWER_INCOMPLETE, f"{where} broke off: {fault}") from fault
+
+
+def _is_denied(fault: BaseException | None) -> bool:
+    """The kernel's word, below those of two libraries."""
+    while fault is not None:
+        if isinstance(fault, PermissionError):
+            return True
+        fault = fault.__cause__ or fault.__context__
+    return False
 
 
 def _client(
