@@ -206,6 +206,17 @@ def test_a_password_is_tried_where_the_broker_asks_for_one(run: Run, managed: Ru
     assert (refused.returncode, refused.stderr) == (1, "Error: user 'guest' cannot log in: Login failed\n")
 
 
+def test_attempts_to_log_in_are_listed_and_forgotten(run: Run, managed: RunningBroker) -> None:
+    run("reset_node_auth_attempt_metrics")
+    assert run("-s", "list_node_auth_attempt_stats") == ""
+    pika.BlockingConnection(pika.URLParameters(managed.url)).close()
+
+    listed = run("-q", "list_node_auth_attempt_stats")
+
+    assert listed == "protocol\tauth_attempts\tauth_attempts_failed\tauth_attempts_succeeded\namqp091\t1\t0\t1\n"
+    assert run("-s", "list_node_auth_attempt_stats", "--by-source") == "", "nobody asked for sources"
+
+
 def test_connections_are_closed_with_a_reason_and_no_more_than_asked_for(run: Run, managed: RunningBroker) -> None:
     clients = [pika.BlockingConnection(pika.URLParameters(managed.url)) for _ in range(3)]
     assert run("-s", "list_connections", "user", "state") == "guest\trunning\n" * 3

@@ -98,10 +98,9 @@ ROWS: Final = (
     ),
     # who logs in
     Elsewhere(
-        "list_node_auth_attempt_stats reset_node_auth_attempt_metrics enable_auth_attempt_source_tracking "
-        "disable_auth_attempt_source_tracking",
-        "attempts to log in are not counted",
-        "those that fail are in the log, with address and user",
+        "enable_auth_attempt_source_tracking disable_auth_attempt_source_tracking",
+        "whether sources of attempts to log in are told apart is a setting",
+        "set `users.track_auth_attempt_source`, and see list_node_auth_attempt_stats --by-source",
     ),
     Elsewhere(
         "certificates cipher_suites tls_versions",

@@ -35,7 +35,8 @@ SECTIONS: Final = (
     Section(
         "The broker",
         "server",
-        "cluster_status environment list_feature_flags enable_feature_flag list_listeners listeners ping "
+        "cluster_status environment list_feature_flags enable_feature_flag list_listeners listeners "
+        "list_node_auth_attempt_stats ping reset_node_auth_attempt_metrics "
         "restart_vhost resume_listeners server_version set_cluster_name set_disk_free_limit "
         "set_vm_memory_high_watermark shards status suspend_listeners",
     ),

@@ -199,6 +199,24 @@ def list_feature_flags(ctl: Ctl, columns: tuple[str, ...]) -> None:
     ctl.output.rows(ctl.api.get("feature-flags"), columns or ("name", "state"))
 
 
+@command(click.option("--by-source", is_flag=True, help="By address and user as well, where that is tracked."))
+def list_node_auth_attempt_stats(ctl: Ctl, by_source: bool) -> None:
+    """List how many logged in or tried to, by protocol."""
+    name = node_of(ctl)["name"]
+    ctl.output.note(f'Listing authentication attempts for node "{name}" ...')
+    found = ctl.api.get("auth", "attempts", name, *(("source",) if by_source else ()))
+    columns = ("protocol", "auth_attempts", "auth_attempts_failed", "auth_attempts_succeeded")
+    ctl.output.rows(found, (*(("remote_address", "username") if by_source else ()), *columns))
+
+
+@command()
+def reset_node_auth_attempt_metrics(ctl: Ctl) -> None:
+    """Count attempts to log in from 0 again."""
+    name = node_of(ctl)["name"]
+    ctl.output.note(f"Resetting auth attempt metrics on node {name} ...")
+    ctl.api.delete("auth", "attempts", name)
+
+
 # what is in force -----------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ def list_vhosts(ctl: Ctl, columns: tuple[str, ...]) -> None:
     _NEW,
     click.option("--description", default="", help="What it is for."),
     click.option("--tags", default="", help="Words about it, separated by commas."),
-    click.option("--default-queue-type", metavar="TYPE", help="Kept and shown; all queues are of one type."),
+    click.option("--default-queue-type", metavar="TYPE", help="What queues are that name no type."),
 )
 def add_vhost(ctl: Ctl, vhost: str, description: str, tags: str, default_queue_type: str | None) -> None:
     """Add VHOST; nobody may enter it yet."""

@@ -103,6 +103,7 @@ LINES = (
     "delete_queue q -e -u -t 5",
     "check_certificate_expiration --within 4 --unit weeks",
     "memory_breakdown --unit gb",
+    "list_node_auth_attempt_stats --by-source",
     "check_port_listener 5672",
     "check_protocol_listener amqp",
     # lavinmqctl's
@@ -180,7 +181,7 @@ def test_what_is_not_here_says_what_to_use_instead_whatever_it_is_given(name: st
 def test_a_sentence_names_only_commands_that_there_are() -> None:
     """Whoever is sent somewhere must not be sent on."""
     words = {word.strip("`'(),:;.") for row in ROWS for word in row.sentence.split() if "_" in word}
-    assert words - {"max-connections"} <= COMMANDS.keys() | {"main.shards"}
+    assert words - {"max-connections"} <= COMMANDS.keys() | {"main.shards", "users.track_auth_attempt_source"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
