@@ -204,6 +204,15 @@ QUESTIONS_OWED_MAX: Final = (
 
 # log ------------------------------------------------------------------------------------------------------------------
 TRACEBACK_FRAMES_MAX: Final = 12  # the innermost ones of an exception in a line of text
+LOG_TEXT_CHARACTERS_MAX: Final = 4096  # of a line that the supervisor keeps; the log itself has all of it
+LOG_KEPT_BYTES_MAX: Final = 512 * KIB  # of the last lines of all processes: some thousands
+LOG_KEPT_RELEASE_BYTES: Final = 128 * KIB  # of them that stay when memory is short
+LOG_KEPT_CRITICAL_BYTES: Final = 16 * KIB  # the same when it is very short
+LOG_TAKEN_AT_ONCE_MAX: Final = 256  # lines, before other tasks run
+LOG_PAUSE_SECONDS: Final = 0.02  # between two looks for lines: a flood costs lines, and not the supervisor
+LOG_PAGE_BYTES: Final = 64 * KIB  # of lines told in one answer; readers ask again for more, and only then it is made
+LOG_WAIT_SECONDS_MAX: Final = 15.0  # for a line that has not come yet; then listeners are sent a sign of life
+LOG_READERS_MAX: Final = 16  # who follow it at once
 
 # allocator ------------------------------------------------------------------------------------------------------------
 ALLOCATOR_MAPPED_BYTES: Final = 256 * KIB  # supervisor: larger blocks are mapped, and go back the moment they are freed

@@ -39,6 +39,7 @@ class MainSettings(Struct, frozen=True, forbid_unknown_fields=True):
     shards: Annotated[int, Meta(ge=1, le=256)] = 2
     log_level: LogLevel = "info"
     log_format: LogFormat = "text"
+    log_file: str = ""
     drain_seconds: Seconds = 10.0
     shard_restart_seconds_min: Seconds = 0.1
     shard_restart_seconds_max: Seconds = 2.0

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple
 
+from ipc.messages.commands import Level
+
 _COPIES: Final[Mapping[type, Callable[[Any], Any]]] = MappingProxyType(
     {dict: dict, OrderedDict: OrderedDict, set: set, deque: lambda old: deque(old, old.maxlen)}
 )
@@ -25,6 +27,10 @@ class Owner:
         """The owners below this one, at this moment."""
         return ()
 
+    def shed(self, level: Level) -> int:
+        """Let go of what is worth less than memory at this level; how many bytes that were."""
+        return 0
+
 
 class Rebuilt(NamedTuple):
     """One collection was looked at: `size_bytes` came back, which may be none; `failed`: there was no memory for it."""
@@ -34,11 +40,16 @@ class Rebuilt(NamedTuple):
     failed: bool = False
 
 
-def rebuild(root: Owner, *, ratio: float, floor_bytes: int) -> Iterator[Rebuilt]:
-    """A step for every collection of `root` and all below it; each takes the old one's place in one assignment."""
+def rebuild(root: Owner, *, ratio: float, floor_bytes: int, level: Level = Level.TRIM) -> Iterator[Rebuilt]:
+    """A step for every collection of `root` and all below it; each takes the old one's place in one assignment.
+
+    Before that, owners let go of what they hold for convenience.
+    """
     pending = [root]
     while pending:
         owner = pending.pop()
+        if size_bytes := owner.shed(level):
+            yield Rebuilt(type(owner).__name__, size_bytes)
         for name in owner.COLLECTIONS:
             yield _rebuild_one(owner, name, ratio, floor_bytes)
         pending.extend(owner.owned())

@@ -28,7 +28,7 @@ class SpawnShard(Command, frozen=True):
 
 
 class Start(Command, frozen=True):
-    """First word to a shard after its `Hello`."""
+    """First word to a shard after its `Hello`; one descriptor travels along, for copies of what it logs."""
 
     shard: int
     settings: Settings

@@ -17,10 +17,10 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from msgspec import Meta, Struct
 
-from ipc.limits import ACCOUNT_NAMED_MAX, PASSES_REMEMBERED_MAX
+from ipc.limits import ACCOUNT_NAMED_MAX, LOG_WAIT_SECONDS_MAX, PASSES_REMEMBERED_MAX
 from ipc.messages.commands import Level
 from ipc.messages.reports import Sort
-from ipc.settings import Count, Share
+from ipc.settings import Count, LogFormat, LogLevel, Share
 
 PROTOCOL: Final = 1
 
@@ -123,6 +123,27 @@ class BackUp(Request, frozen=True):
     target: str  # an absolute path, as the broker sees it
 
 
+class ReadLog(Request, frozen=True):
+    """What was logged after a line with this number: a page of them, one `log-lines`; empty when nothing came."""
+
+    after: int = 0
+    wait_seconds: Annotated[float, Meta(ge=0, le=LOG_WAIT_SECONDS_MAX)] = 0.0
+
+
+class DescribeLog(Request, frozen=True):
+    """Where it goes, from which level on, and what is kept of it: one `log`."""
+
+
+class SetLogLevel(Request, frozen=True):
+    """Log from this level on, in all processes, until settings are read again: the `log` as it is then."""
+
+    level: LogLevel
+
+
+class RotateLog(Request, frozen=True):
+    """Open the file of the log anew, in all processes: the `log` as it is then."""
+
+
 ControlRequest: TypeAlias = (
     Status
     | Memory
@@ -138,6 +159,10 @@ ControlRequest: TypeAlias = (
     | SuspendListeners
     | ResumeListeners
     | BackUp
+    | ReadLog
+    | DescribeLog
+    | SetLogLevel
+    | RotateLog
 )
 ASKS: Final[tuple[str, ...]] = tuple(_dashed(request.__name__) for request in get_args(ControlRequest))
 
@@ -252,6 +277,35 @@ class Backup(Reply, frozen=True):
     cut_seconds_longest: float  # for which clients of one vhost had to wait
 
 
+class LoggedLine(Struct, frozen=True):
+    """One line of the log."""
+
+    at: str
+    level: str
+    source: str
+    text: str
+    lost: int = 0  # lines of that process before this one that nobody kept
+
+
+class LogLines(Reply, frozen=True):
+    """Lines one after the other, the first of which has the number `first`."""
+
+    first: int
+    lines: tuple[LoggedLine, ...]
+    lost: int  # before them, that are not kept any more
+
+
+class Log(Reply, frozen=True):
+    """How and where is logged, and what is kept of it."""
+
+    level: LogLevel
+    format: LogFormat
+    location: str  # a file, or `stderr`
+    lines: int
+    size_bytes: int
+    size_bytes_max: int
+
+
 class Held(Struct, frozen=True):
     """What one vhost, queue or connection holds; bytes, estimated."""
 
@@ -289,6 +343,7 @@ class ProcessMemory(Reply, frozen=True):
     role: Literal["supervisor", "template"]
     pid: int
     reading: Reading
+    by_kind: dict[str, int] = {}  # of it, as far as it is accounted for
 
 
 class Reclaimable(Reply, frozen=True):
@@ -375,4 +430,6 @@ ControlReply: TypeAlias = (
     | LoginAttempt
     | Progress
     | Backup
+    | LogLines
+    | Log
 )

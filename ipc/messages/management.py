@@ -57,7 +57,11 @@ class Attempted(Upward, frozen=True):
     attempt: Attempt
 
 
-ManagementReport: TypeAlias = Hello | AskShards | Enter | AskSupervisor | Follow | MayTry | Attempted
+class Abandon(Upward, frozen=True):
+    """Nobody waits any more for the answer with this number."""
+
+
+ManagementReport: TypeAlias = Hello | AskShards | Enter | AskSupervisor | Follow | MayTry | Attempted | Abandon
 
 
 # to the management process --------------------------------------------------------------------------------------------
@@ -68,7 +72,7 @@ class Downward(Struct, frozen=True, array_like=True, tag=True):
 
 
 class Begin(Downward, frozen=True):
-    """First word after its `Hello`."""
+    """First word after its `Hello`; one descriptor travels along, for copies of what it logs."""
 
     settings: Settings
     data_directory: str

@@ -53,7 +53,7 @@ def serve(config: str | None, pairs: tuple[str, ...], **flags: str | None) -> No
     return_large_blocks()
     sources = SettingsSources(config, dict(os.environ), assignments(flags, pairs))
     settings = sources.read()
-    configure_logging(settings.main.log_level, settings.main.log_format)
+    configure_logging(settings.main.log_level, settings.main.log_format, path=settings.main.log_file)
     warn_of_speed(read_speed(os.environ))
     paths = DataDirectory(settings.main.data_dir)
     with DataLock.take(paths, patience_seconds=settings.main.drain_seconds + ORPHANS_SECONDS) as lock:

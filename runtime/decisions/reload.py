@@ -11,6 +11,7 @@ NEEDS_RESTART: Final = frozenset(
         "main.data_dir",
         "main.shards",
         "main.log_format",
+        "main.log_file",
         "main.shard_restart_seconds_min",
         "main.shard_restart_seconds_max",
         "main.shard_restarts_per_minute_max",

@@ -35,12 +35,13 @@ async def _main(end: socket.socket, local: Sequence[int], http: Sequence[int], m
     link: ManagementLink = Link(end, ManagementCommand)
     try:
         await link.send(Hello(fingerprint(), "management", os.getpid()))
-        begin, _none = await link.receive()
+        begin, handed = await link.receive()
     except LinkClosed:
         return ExitCode.OK
     assert isinstance(begin, Begin)
     main = begin.settings.main
-    configure_logging(main.log_level, main.log_format)
+    copies = socket.socket(fileno=handed[0]) if handed else None
+    configure_logging(main.log_level, main.log_format, path=main.log_file, copies=copies)
     logging.getLogger("hypercorn").setLevel(logging.WARNING)
     directory = Directory.open(DataDirectory(begin.data_directory), begin.settings.users)
     broker = Broker(link, begin, directory.reload, [_address(descriptor) for descriptor in http])

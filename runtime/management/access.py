@@ -38,6 +38,13 @@ class Caller(Struct, frozen=True):
     def has(self, tags: frozenset[str]) -> bool:
         return not tags.isdisjoint(self.user.tags)
 
+    def is_still(self, tags: frozenset[str]) -> bool:
+        """The same by what the directory says now, in a request that takes long."""
+        if not self.name:
+            return self.has(tags)
+        user = self.directory.find_user(self.name)
+        return user is not None and not tags.isdisjoint(user.tags)
+
     def permissions(self, vhost: str) -> Permissions | None:
         if not self.name:
             return EVERYTHING

@@ -12,13 +12,15 @@ import trio
 from msgspec import Struct
 
 from ipc.errors import ReplyCode
-from ipc.limits import BROKER_ASKED_AT_ONCE_MAX, DESCRIBED_AT_ONCE_MAX, LISTED_MAX
-from ipc.link import Link
+from ipc.limits import BROKER_ASKED_AT_ONCE_MAX, DESCRIBED_AT_ONCE_MAX, LISTED_MAX, LOG_READERS_MAX
+from ipc.link import Link, LinkClosed
+from ipc.log import configure_logging
 from ipc.messages import inventory
-from ipc.messages.control import ControlReply, ControlRequest
+from ipc.messages.control import ControlReply, ControlRequest, LogLines, ReadLog
 from ipc.messages.inventory import CountAll, Counted, Describe, Described, Document, Identity, Kind, Place, Rank
 from ipc.messages.logins import Attempt
 from ipc.messages.management import (
+    Abandon,
     AskShards,
     AskSupervisor,
     Attempted,
@@ -101,6 +103,7 @@ class Broker:
         self._directory_changed = directory_changed
         self._number = 0
         self._open: dict[int, _Answer] = {}
+        self.log_readers = trio.CapacityLimiter(LOG_READERS_MAX)
         self._limiter = trio.CapacityLimiter(BROKER_ASKED_AT_ONCE_MAX)
 
     async def run(self) -> None:
@@ -130,6 +133,8 @@ class Broker:
                         answer.is_over.set()
                 case Reconfigured(settings=settings):
                     self.settings = settings
+                    main = settings.main
+                    configure_logging(main.log_level, main.log_format, path=main.log_file)
                 case DirectoryChanged():
                     self._directory_changed()
                 case Begin():
@@ -145,15 +150,26 @@ class Broker:
 
     async def _ask(self, question: Callable[[int], Upward]) -> _Answer:
         async with self._limiter:
-            self._number += 1
-            number = self._number
-            answer = self._open[number] = _Answer()
-            try:
-                await self._link.send(question(number))
-                await answer.is_over.wait()
-            finally:
-                del self._open[number]
+            return await self._answer_to(question)
+
+    async def _answer_to(self, question: Callable[[int], Upward]) -> _Answer:
+        self._number += 1
+        number = self._number
+        answer = self._open[number] = _Answer()
+        try:
+            await self._link.send(question(number))
+            await answer.is_over.wait()
+        finally:
+            del self._open[number]
+            if not answer.is_over.is_set():
+                self._abandon(number)
         return answer
+
+    def _abandon(self, number: int) -> None:
+        try:
+            self._link.send_now(Abandon(number))  # where it cannot be said, the answer comes and finds nobody
+        except LinkClosed:
+            pass
 
     # lists ------------------------------------------------------------------------------------------------------------
 
@@ -271,6 +287,14 @@ class Broker:
     async def note(self, attempt: Attempt) -> None:
         """Somebody came with a name and a password."""
         await self._link.send(Attempted(0, attempt))
+
+    async def log_lines(self, after: int, *, wait_seconds: float = 0.0) -> LogLines:
+        """A page of the log after this line; waits for the first of them, beside all other questions."""
+        answer = await self._answer_to(lambda number: AskSupervisor(number, ReadLog(after, wait_seconds)))
+        found = next((reply for reply in answer.replies if isinstance(reply, LogLines)), None)
+        if found is None:
+            raise Unavailable("the supervisor does not say what was logged")
+        return found
 
     async def follow(self) -> None:
         """The directory was changed: returns when the broker acts by it."""

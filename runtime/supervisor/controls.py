@@ -10,14 +10,14 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import trio
 from msgspec import Struct
 
-from ipc.limits import BACKUP_PROGRESS_SECONDS, HOLDINGS_PER_PAGE, PASS_SECONDS_MAX
+from ipc.limits import BACKUP_PROGRESS_SECONDS, HOLDINGS_PER_PAGE, LOG_KEPT_BYTES_MAX, PASS_SECONDS_MAX
 from ipc.memory_reading import read_memory, read_memory_of
 from ipc.messages import control, reports
 from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, PauseQueue
 from ipc.messages.control import LEVEL_NAMES, LEVELS, LevelName
 from ipc.messages.fingerprint import fingerprint_of
 from ipc.messages.reports import SORTS, Holding, Holdings, MemoryReading
-from ipc.settings import Settings
+from ipc.settings import LogLevel, Settings
 from runtime.auth.login_record import LoginRecord
 from runtime.control.server import Say
 from runtime.decisions.alarms import memory_limit
@@ -27,11 +27,13 @@ from runtime.pressure.gauge import Gauge
 from runtime.supervisor.backups import Advance, BackupFailed, Backups, Made
 from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.inquiries import Gathered, Inquiries
+from runtime.supervisor.log_ring import LogRing
 from runtime.supervisor.passes import Pass
 from runtime.supervisor.reclaim import SUPERVISOR, Reclaim
 from runtime.supervisor.template import Template
 
 TRIGGER: Final = "control"
+STDERR: Final = "stderr"
 State: TypeAlias = Literal["starting", "ready", "draining"]
 
 
@@ -60,6 +62,9 @@ class Controls(Struct, frozen=True):
     logins: LoginRecord
     limit_alarms: Callable[[dict[str, float]], Awaitable[None]]
     let_in: LetIn
+    log: LogRing
+    change_log_level: Callable[[LogLevel], Awaitable[None]]
+    rotate_log: Callable[[], Awaitable[None]]
 
     def hello(self) -> control.Hello:
         messages = fingerprint_of(control.ControlRequest, control.ControlReply)
@@ -121,7 +126,8 @@ async def _memory(controls: Controls, request: control.Memory, say: Say) -> None
         await say(page)
     for account in _in_order(gathered, reports.MemoryAccount):
         await say(_shard_memory(account, controls.fleet[account.shard].pid))
-    await say(control.ProcessMemory("supervisor", os.getpid(), _reading(await trio.to_thread.run_sync(read_memory))))
+    own = _reading(await trio.to_thread.run_sync(read_memory))
+    await say(control.ProcessMemory("supervisor", os.getpid(), own, {"log": controls.log.size_bytes}))
     template = controls.template.pid
     reading = None if template is None else await trio.to_thread.run_sync(read_memory_of, template)
     if template is not None and reading is not None:
@@ -257,6 +263,33 @@ async def _back_up(controls: Controls, request: control.BackUp, say: Say) -> Non
         await say(control.Refused("failed", str(outcome)))
 
 
+async def _read_log(controls: Controls, request: control.ReadLog, say: Say) -> None:
+    found = await controls.log.after(request.after, seconds=request.wait_seconds)
+    lines = tuple(control.LoggedLine(line.at, line.level, line.source, line.text, line.lost) for line in found.lines)
+    await say(control.LogLines(found.first, lines, found.lost))
+    await say(control.End())
+
+
+async def _describe_log(controls: Controls, _request: control.DescribeLog, say: Say) -> None:
+    main, log = controls.settings().main, controls.log
+    location = main.log_file or STDERR
+    await say(control.Log(main.log_level, main.log_format, location, len(log), log.size_bytes, LOG_KEPT_BYTES_MAX))
+    await say(control.End())
+
+
+async def _set_log_level(controls: Controls, request: control.SetLogLevel, say: Say) -> None:
+    await controls.change_log_level(request.level)
+    await _describe_log(controls, control.DescribeLog(), say)
+
+
+async def _rotate_log(controls: Controls, _request: control.RotateLog, say: Say) -> None:
+    if controls.settings().main.log_file:
+        await controls.rotate_log()
+        await _describe_log(controls, control.DescribeLog(), say)
+    else:
+        await say(control.Refused("failed", "there is no log file (main.log_file): the log goes to standard error"))
+
+
 _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Awaitable[None]]]] = {
     control.Status: _status,
     control.Memory: _memory,
@@ -272,6 +305,10 @@ _ANSWERS: Final[dict[type[control.Request], Callable[[Controls, Any, Say], Await
     control.SuspendListeners: _let_in,
     control.ResumeListeners: _let_in,
     control.BackUp: _back_up,
+    control.ReadLog: _read_log,
+    control.DescribeLog: _describe_log,
+    control.SetLogLevel: _set_log_level,
+    control.RotateLog: _rotate_log,
 }
 
 

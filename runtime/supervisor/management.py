@@ -22,9 +22,10 @@ from ipc.errors import ExitCode, Refusal, ReplyCode, StartRefused
 from ipc.limits import INNER_CLIENT_CHANNELS_MAX, VHOST_PATIENCE_SECONDS
 from ipc.link import Link, LinkClosed, link_pair
 from ipc.messages.commands import THE_BROKER, AdoptClient, AskInventory, NegotiatedClient
-from ipc.messages.control import Reply
+from ipc.messages.control import ReadLog, Reply
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.management import (
+    Abandon,
     AskShards,
     AskSupervisor,
     Attempted,
@@ -57,6 +58,7 @@ from runtime.supervisor.apology import apologise
 from runtime.supervisor.controls import Controls
 from runtime.supervisor.inquiries import Inquiries
 from runtime.supervisor.life import Life, ending_text
+from runtime.supervisor.log_ring import LogRing
 from runtime.supervisor.template import start
 
 COMMAND: Final = (sys.executable, "-P", "-m", "runtime.management")
@@ -84,6 +86,7 @@ class Office(Struct, frozen=True):
     directory: Directory
     roster: Roster
     inquiries: Inquiries
+    log: LogRing
     controls: Callable[[], Controls]
     follow: Callable[[], Awaitable[None]]
     """Read the directory again, and do what follows from it."""
@@ -103,6 +106,7 @@ class Management:
         self._failures = 0  # lives in a row that were over before they could be of use
         self._link: ManagementLink | None = None
         self._pid: int | None = None
+        self._waiting: dict[int, trio.CancelScope] = {}  # for lines of the log, by number of the question
 
     @property
     def pid(self) -> int | None:
@@ -223,9 +227,9 @@ class Management:
             if not isinstance(hello, Hello) or hello.fingerprint != fingerprint():
                 raise msgspec.DecodeError("its messages are those of another version: the installation was changed")
             office = self._office
-            await link.send(
-                Begin(office.settings(), str(office.paths.root), office.started_at, office.addresses(), os.getpid())
-            )
+            root = str(office.paths.root)
+            begin = Begin(office.settings(), root, office.started_at, office.addresses(), os.getpid())
+            await link.send(begin, [office.log.outlet.fileno()])
             self._link = link
             async with trio.open_nursery() as nursery:
                 while True:
@@ -254,6 +258,9 @@ class Management:
             case MayTry():
                 seconds = await self._office.logins.wait_seconds(asked.user, asked.address)
                 await link.send(Patience(asked.number, seconds))
+            case Abandon(number=number):
+                if (scope := self._waiting.get(number)) is not None:
+                    scope.cancel()
             case Follow():
                 await self._office.follow()
                 with trio.move_on_after(VHOST_PATIENCE_SECONDS):
@@ -275,7 +282,13 @@ class Management:
         async def say(reply: Reply) -> None:
             await link.send(Told(asked.number, reply))  # type: ignore[arg-type]
 
-        await self._office.controls().answer(asked.request, say)
+        controls = self._office.controls()
+        if isinstance(asked.request, ReadLog):
+            with trio.CancelScope() as self._waiting[asked.number]:
+                await controls.answer(asked.request, say)
+            del self._waiting[asked.number]
+        else:
+            await controls.answer(asked.request, say)
         await link.send(Over(asked.number))
 
     async def _enter(self, link: ManagementLink, asked: Enter) -> None:

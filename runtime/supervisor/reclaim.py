@@ -135,7 +135,7 @@ async def reclaim_own(root: Owner, settings: CompactionSettings, number: int, le
     failures = steps = 0
     longest = 0.0
     slice_began = time.perf_counter()
-    for step in rebuild(root, ratio=settings.ratio, floor_bytes=settings.floor_bytes):
+    for step in rebuild(root, ratio=settings.ratio, floor_bytes=settings.floor_bytes, level=level):
         freed[step.kind] += step.size_bytes
         failures += step.failed
         steps += 1

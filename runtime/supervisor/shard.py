@@ -35,6 +35,7 @@ from runtime.owner import Owner
 from runtime.pressure.alarms import AlarmWatch
 from runtime.roster import Roster, ShardLink
 from runtime.supervisor.life import Life, ending_text
+from runtime.supervisor.log_ring import LogRing
 from runtime.supervisor.template import Template
 
 HELLO_SECONDS_MAX: Final = 30.0
@@ -53,6 +54,7 @@ class Surroundings(Struct, frozen=True):
     roster: Roster
     template: Template
     alarms: AlarmWatch
+    log: LogRing
     reclaimed: Callable[[Reclaimed], None]
     answered: Callable[[Answer], None]
     unopened: Callable[[VHostFailed], None]
@@ -196,7 +198,8 @@ class Shard(Owner):
             await self._around.template.spawn(self.number, theirs)
             with trio.fail_after(HELLO_SECONDS_MAX):
                 pid = await _greeted(link)
-            await link.send(Start(self.number, self._around.settings(), str(self._around.paths.root)))
+            start = Start(self.number, self._around.settings(), str(self._around.paths.root))
+            await link.send(start, [self._around.log.outlet.fileno()])
             alive = _Alive(link, Life.of(pid), Silence(trio.current_time()))
         except (LinkClosed, ProcessLookupError):
             self._log.error("shard ended before its first word")

@@ -18,7 +18,7 @@ from ipc.log import configure_logging
 from ipc.messages.commands import AskInventory, Level, SettingsChanged
 from ipc.messages.inventory import CountConnections, Counted, items
 from ipc.messages.reports import Answer, Inventory, Reclaimed, VHostFailed
-from ipc.settings import Settings
+from ipc.settings import LogLevel, Settings
 from ipc.version import VERSION
 from runtime.auth.directory import Directory
 from runtime.auth.login_record import LoginRecord
@@ -38,6 +38,7 @@ from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.descriptors import DESCRIPTORS_LOW, raise_limit
 from runtime.supervisor.fleet import Fleet, restarts
 from runtime.supervisor.inquiries import Inquiries
+from runtime.supervisor.log_ring import LogRing
 from runtime.supervisor.management import Management, Office
 from runtime.supervisor.orphans import bury_orphans
 from runtime.supervisor.readiness import Readiness
@@ -83,6 +84,7 @@ class Supervisor(Owner):
             inherited=[lock.descriptor],
             environment=environment(settings.compaction.allocator),
         )
+        self._log_ring = LogRing()
         self._alarms = AlarmWatch(lambda: self._settings, self._processes, lock.paths.root)
         around = Surroundings(
             settings=lambda: self._settings,
@@ -91,6 +93,7 @@ class Supervisor(Owner):
             roster=self._roster,
             template=self._template,
             alarms=self._alarms,
+            log=self._log_ring,
             reclaimed=self._note_reclaimed,
             answered=self._note_answered,
             unopened=self._note_unopened,
@@ -111,6 +114,7 @@ class Supervisor(Owner):
                 directory=directory,
                 roster=self._roster,
                 inquiries=self._inquiries,
+                log=self._log_ring,
                 controls=self._controls,
                 follow=self._reload_directory,
                 logins=self._logins,
@@ -130,7 +134,16 @@ class Supervisor(Owner):
         self._compaction_wanted = trio.Event()
 
     def owned(self) -> Iterable[Owner]:
-        owners = (self._directory, self._roster, self._vhosts, self._template, self._fleet, self._reclaim, self._logins)
+        owners = (
+            self._directory,
+            self._roster,
+            self._vhosts,
+            self._template,
+            self._fleet,
+            self._reclaim,
+            self._logins,
+            self._log_ring,
+        )
         return owners if self._lobby is None else (*owners, self._lobby)
 
     async def run(self) -> None:
@@ -147,6 +160,7 @@ class Supervisor(Owner):
 
     async def _live(self) -> None:
         self._born = trio.current_time()
+        self._configure_logging()
         try:
             self._listeners = await open_listeners(amqp(self._settings.amqp))
             await self._management.listen()
@@ -157,6 +171,7 @@ class Supervisor(Owner):
             root = self._paths.root
             self._refuse(StartRefused(ExitCode.DATA_DIRECTORY_UNUSABLE, f"data directory {root}: {fault}"))
         async with trio.open_nursery() as services:
+            services.start_soon(self._log_ring.run)
             services.start_soon(self._answer_controls)
             with self._starting:
                 await self._start(services)
@@ -263,6 +278,9 @@ class Supervisor(Owner):
             logins=self._logins,
             limit_alarms=self._limit_alarms,
             let_in=self._let_in,
+            log=self._log_ring,
+            change_log_level=self._change_log_level,
+            rotate_log=self._rotate_log,
         )
 
     async def _answer_controls(self) -> None:
@@ -330,9 +348,19 @@ class Supervisor(Owner):
             _log.error("settings stay as they were", reason=str(refusal))
             return
         settings, changed, needs_restart = reload(self._settings, self._with_limits(wanted))
-        configure_logging(settings.main.log_level, settings.main.log_format)
         await self._adopt(settings)
         _log.info("settings reloaded", changed=changed, needs_restart=needs_restart)
+
+    async def _change_log_level(self, level: LogLevel) -> None:
+        """In all processes, and until settings are read again."""
+        main = msgspec.structs.replace(self._settings.main, log_level=level)
+        await self._adopt(msgspec.structs.replace(self._settings, main=main))
+        _log.info("log level changed", log_level=level)
+
+    async def _rotate_log(self) -> None:
+        """Whoever is told the settings opens the file anew."""
+        await self._adopt(self._settings)
+        _log.info("log file opened anew", path=self._settings.main.log_file)
 
     async def _limit_alarms(self, limits: dict[str, float]) -> None:
         self._alarm_limits |= limits
@@ -346,9 +374,14 @@ class Supervisor(Owner):
     async def _adopt(self, settings: Settings) -> None:
         """Everybody acts by these from now on."""
         self._settings = settings
+        self._configure_logging()
         self._alarms.look_again()
         await self._fleet.broadcast(SettingsChanged(settings))
         await self._management.reconfigured()
+
+    def _configure_logging(self) -> None:
+        main = self._settings.main
+        configure_logging(main.log_level, main.log_format, path=main.log_file, copies=self._log_ring.outlet)
 
     async def _reload_directory(self) -> None:
         async with self._following:

@@ -146,7 +146,8 @@ class Shard(Compactable):
 
     def change_settings(self, settings: Settings) -> None:
         self.settings = settings
-        configure_logging(settings.main.log_level, settings.main.log_format, shard=self.number)
+        main = settings.main
+        configure_logging(main.log_level, main.log_format, shard=self.number, path=main.log_file)
         for vhost in self.vhosts.change_settings(settings.store):
             self._log.warning(
                 "vhost keeps its durability until it is opened again", vhost=vhost.name, durability=vhost.durability
@@ -236,12 +237,14 @@ async def _main(end: socket.socket, number: int) -> int:
     link: Link[ShardCommand] = Link(end, ShardCommand)
     try:
         await link.send(Hello(fingerprint(), "shard", os.getpid()))
-        start, _descriptors = await link.receive()
+        start, descriptors = await link.receive()
     except LinkClosed:
         return ExitCode.OK
     assert isinstance(start, Start)
     settings = start.settings
-    configure_logging(settings.main.log_level, settings.main.log_format, shard=number)
+    copies = socket.socket(fileno=descriptors[0]) if descriptors else None
+    main = settings.main
+    configure_logging(main.log_level, main.log_format, shard=number, path=main.log_file, copies=copies)
     shard = Shard(number, settings, link, DataDirectory(start.data_directory))
     gc.collect()
     gc.freeze()

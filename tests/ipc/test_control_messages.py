@@ -22,11 +22,17 @@ def test_names_of_requests_are_words_with_dashes() -> None:
         *("status", "memory", "dry-run", "compact", "passes", "metrics"),
         *("pause-queue", "resume-queue", "login-attempts", "forget-login-attempts", "limit-alarms"),
         *("suspend-listeners", "resume-listeners", "back-up"),
+        *("read-log", "describe-log", "set-log-level", "rotate-log"),
     ) == control.ASKS
 
 
 @pytest.mark.parametrize(
-    "request_type", [one for one in REQUESTS if not hasattr(one, "queue") and one is not control.BackUp]
+    "request_type",
+    [
+        one
+        for one in REQUESTS
+        if not {"queue", "target"} & set(one.__struct_fields__) and one is not control.SetLogLevel
+    ],
 )
 def test_every_request_can_be_made_with_its_name_alone(request_type: type[control.Request]) -> None:
     asked = msgspec.json.encode({"ask": request_type.__struct_config__.tag})

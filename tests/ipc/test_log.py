@@ -2,13 +2,21 @@
 
 import io
 import json
+import select
+import socket
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
+from ipc.limits import LOG_TEXT_CHARACTERS_MAX
 from ipc.log import configure_logging
+from ipc.messages.log_lines import LogLine
+from ipc.settings import LogFormat
 
 
 @pytest.fixture(autouse=True)
@@ -192,3 +200,125 @@ def test_without_a_stream_it_is_stderr(capsys: pytest.CaptureFixture[str]) -> No
     structlog.get_logger("x").info("x")
 
     assert json.loads(capsys.readouterr().err)["event"] == "x"
+
+
+# copies ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copies() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Where copies come out, and where they are put in."""
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reading.settimeout(5)
+    with reading, writing:
+        yield reading, writing
+
+
+Copies = tuple[socket.socket, socket.socket]
+
+
+def copied(reading: socket.socket) -> LogLine:
+    return msgspec.msgpack.decode(reading.recv(65536), type=LogLine)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_copy_of_a_line_tells_it_in_one_printable_line(log_format: LogFormat, copies: Copies) -> None:
+    reading, writing = copies
+    configure_logging("info", log_format, shard=3, stream=io.StringIO(), copies=writing)
+
+    structlog.get_logger("compactor").warning("memory reclaimed", freed_bytes=4096, name="a\nb")
+
+    line = copied(reading)
+    assert (line.level, line.source) == ("warning", "shard 3 compactor")
+    assert line.text == "memory reclaimed freed_bytes=4096 name='a\\nb'"
+    assert datetime.fromisoformat(line.at).tzinfo is not None
+
+
+def test_copies_go_on_when_logging_is_configured_again(copies: Copies) -> None:
+    reading, writing = copies
+    configure_logging("info", "text", stream=io.StringIO(), copies=writing)
+    configure_logging("debug", "text", stream=io.StringIO())
+
+    structlog.get_logger("x").debug("still")
+
+    assert copied(reading).text == "still"
+
+
+def test_what_is_below_the_level_is_not_copied(copies: Copies) -> None:
+    reading, writing = copies
+    configure_logging("warning", "text", stream=io.StringIO(), copies=writing)
+
+    structlog.get_logger("x").info("quiet")
+    structlog.get_logger("x").warning("loud")
+
+    assert copied(reading).text == "loud"
+
+
+def test_copies_that_find_no_room_are_counted_and_cost_nobody_a_wait(copies: Copies) -> None:
+    reading, writing = copies
+    configure_logging("info", "text", stream=io.StringIO(), copies=writing)
+    log = structlog.get_logger("x")
+    for number in range(2000):
+        log.info("a flood", number=number)
+
+    arrived = 0
+    while select.select([reading], [], [], 0)[0]:
+        reading.recv(65536)
+        arrived += 1
+    log.info("after the flood")
+
+    assert copied(reading).lost == 2000 - arrived > 0
+
+
+def test_a_copy_is_cut_where_a_line_is_long(copies: Copies) -> None:
+    reading, writing = copies
+    stream = io.StringIO()
+    configure_logging("info", "json", stream=stream, copies=writing)
+
+    structlog.get_logger("x").info("x" * 100_000)
+
+    assert len(copied(reading).text) == LOG_TEXT_CHARACTERS_MAX
+    assert len(lines(stream)[0]) > 100_000
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_logging_goes_on_when_nobody_takes_copies_any_more(log_format: LogFormat, copies: Copies) -> None:
+    reading, writing = copies
+    stream = io.StringIO()
+    configure_logging("info", log_format, stream=stream, copies=writing)
+    reading.close()
+
+    structlog.get_logger("x").info("x")
+
+    assert len(lines(stream)) == 1
+
+
+# a file ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_file_is_opened_anew_for_loggers_that_are_bound_already(tmp_path: Path) -> None:
+    path, moved = tmp_path / "log", tmp_path / "log.1"
+    configure_logging("info", "json", path=str(path))
+    bound = structlog.get_logger("x").bind(client=1)
+    bound.info("before")
+    path.rename(moved)
+    bound.info("still before")
+
+    configure_logging("info", "json", path=str(path))
+    bound.info("after")
+
+    assert [json.loads(line)["event"] for line in moved.read_text().splitlines()] == ["before", "still before"]
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["after"]
+
+
+def test_a_log_file_that_cannot_be_opened_leaves_the_log_where_it_was(tmp_path: Path) -> None:
+    path, moved = tmp_path / "room" / "log", tmp_path / "moved"
+    path.parent.mkdir()
+    configure_logging("info", "json", path=str(path))
+    path.parent.rename(moved)
+
+    configure_logging("info", "json", path=str(path))
+    structlog.get_logger("x").info("on")
+
+    events = [json.loads(line)["event"] for line in (moved / "log").read_text().splitlines()]
+    assert events == ["log file cannot be opened", "on"]

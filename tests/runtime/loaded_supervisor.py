@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import trio
 
 from ipc.data_directory import DataDirectory
 from ipc.messages.commands import Level, Permissions
+from ipc.messages.log_lines import LogLine
 from ipc.messages.logins import Attempt
 from ipc.messages.reports import MemoryReading, Reclaimed
 from ipc.settings import MainSettings, Settings, UserSettings
@@ -55,6 +57,7 @@ def load(supervisor: Supervisor, directory: Directory, nursery: trio.Nursery) ->
         supervisor._fleet[0]._closings[f"vhost{number}"] = trio.Event()
         supervisor._reclaim.heard(report(number))
         supervisor._reclaim._awaited.add(number)
+        supervisor._log_ring.add(msgspec.msgpack.encode(LogLine("2024-05-01T12:00:00Z", "info", "test", "a line")))
     turnstile = Turnstile(directory, supervisor._count_connections)
     handshake = Handshake(supervisor._roster, directory, supervisor._logins, Settings, turnstile)
     lobby = Lobby(handshake, Settings, nursery)

@@ -10,6 +10,7 @@ from runtime.management.resources.exchanges import EXCHANGES
 from runtime.management.resources.extensions import EXTENSIONS
 from runtime.management.resources.hashing import HASHING
 from runtime.management.resources.health import HEALTH
+from runtime.management.resources.log import LOG
 from runtime.management.resources.memory import MEMORY
 from runtime.management.resources.messages import MESSAGES
 from runtime.management.resources.nodes import NODES
@@ -32,6 +33,7 @@ RESOURCES: Final[list[Any]] = [
     *EXTENSIONS,
     *HASHING,
     *HEALTH,
+    *LOG,
     *MEMORY,
     *MESSAGES,
     *NODES,
