@@ -179,6 +179,7 @@ HOLDINGS_PER_PAGE: Final = 64  # named with two names of 255 bytes and a number 
 HTTP_HEADER_BYTES_MAX: Final = 64 * KIB  # of a request
 APOLOGIES_AT_ONCE: Final = 4  # a listener, while the management process cannot be started
 APOLOGY_SECONDS_MAX: Final = 2.0  # for one client
+HTTP_LINGER_SECONDS: Final = 2.0  # after an answer, for a client that still sends its request
 HTTP_IDLE_SECONDS: Final = 75.0  # without a request, before a connection that is kept is closed
 DEFINITIONS_SECONDS_MAX: Final = 600.0  # for all declarations of one virtual host that a file has
 DEFINITIONS_UNDO_SECONDS_MAX: Final = 120.0  # for undoing them, whoever is waiting for it or not

@@ -26,6 +26,7 @@ from runtime.auth.directory import Directory
 from runtime.management.access import Gate, OpenGate
 from runtime.management.app import api, metrics_only
 from runtime.management.broker import Broker, ManagementLink
+from runtime.management.hearing import heard_out
 from runtime.management.idleness import Idleness
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("management")
@@ -66,7 +67,7 @@ async def _main(end: socket.socket, local: Sequence[int], http: Sequence[int], m
 
 
 async def _serve(idleness: Idleness, app: ASGIApp, descriptors: Sequence[int]) -> None:
-    watched = cast(ASGIFramework, idleness.watched(app))
+    watched = cast(ASGIFramework, idleness.watched(heard_out(app)))
     await serve(watched, _config(descriptors), shutdown_trigger=idleness.passed)
 
 
