@@ -18,6 +18,7 @@ from runtime.management.broker import Broker
 from runtime.management.errors import HANDLERS
 from runtime.management.heads import with_heads
 from runtime.management.metrics.routes import METRICS
+from runtime.management.options import options
 from runtime.management.paths import decoded, undecoded
 from runtime.management.resources import RESOURCES
 from runtime.management.security import secured
@@ -33,7 +34,7 @@ def api(broker: Broker, gate: Gate | OpenGate) -> ASGIApp:
     """All of it as one ASGI application."""
     routes = Router(
         "/api",
-        route_handlers=RESOURCES,
+        route_handlers=[options(RESOURCES), *RESOURCES],
         middleware=[decoded, DefineMiddleware(Authentication)],
         security=[{"basic": []}],
     )

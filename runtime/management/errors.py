@@ -116,7 +116,9 @@ def _invalid(_request: Request[Any, Any, Any], fault: ValidationException) -> An
 
 
 def _http(_request: Request[Any, Any, Any], fault: HTTPException) -> Answer:
-    return _answer(fault.status_code, _ERRORS.get(fault.status_code, "error"), fault.detail)
+    answer = _answer(fault.status_code, _ERRORS.get(fault.status_code, "error"), fault.detail)
+    answer.headers.update(fault.headers or {})  # 405: what is allowed
+    return answer
 
 
 def _defect(request: Request[Any, Any, Any], fault: Exception) -> Answer:
