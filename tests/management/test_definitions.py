@@ -194,6 +194,12 @@ def test_an_export_can_be_saved_under_a_name(api: Api) -> None:
     assert saved.headers["content-disposition"] == 'attachment; filename="myfile.json"'
 
 
+def test_a_file_name_keeps_what_a_header_can_carry(api: Api) -> None:
+    saved = api.get("/definitions?download=%E8%BC%B6%C3%A4b.json")
+
+    assert saved.headers["content-disposition"] == 'attachment; filename="b.json"'
+
+
 def test_exclusive_queues_and_their_bindings_are_not_exported(api: Api, managed: RunningBroker) -> None:
 
     credentials = pika.PlainCredentials("guest", "guest")

@@ -23,7 +23,7 @@ async def _file(request: ApiRequest, state: State, vhost: str | None) -> Stream:
     headers = {}
     name = request.query_params.get("download")
     if name:
-        shown = "".join(letter for letter in str(name) if letter.isalnum() or letter in "._-")
+        shown = "".join(letter for letter in str(name) if letter.isascii() and (letter.isalnum() or letter in "._-"))
         headers["Content-Disposition"] = f'attachment; filename="{shown or "definitions.json"}"'
     pieces = exported(state.broker, directory_of(state), vhost, like_rabbitmq=COMPATIBLE_VERSION)
     first = await anext(pieces)  # of a small file all: what goes wrong with it can still be told
