@@ -222,6 +222,8 @@ def test_exclusive_queues_and_their_bindings_are_not_exported(api: Api, managed:
     ("file", "complaints"),
     [
         ({"vhosts": 5}, {"vhosts": "is not an array"}),
+        ({"vhosts": 0}, {"vhosts": "is not an array"}),
+        ({"queues": None}, {"queues": "is not an array"}),
         ({"users": [{"name": "x"}]}, {"users[0] 'x'": "Object missing required field `tags`"}),
         ({"queues": [{"name": "x", "durable": True}]}, {"queues[0] 'x'": "has no vhost"}),
         ({"queues": [5]}, {"queues[0]": "Expected `object`, got `int`"}),

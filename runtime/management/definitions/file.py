@@ -149,7 +149,7 @@ def read(document: dict[str, Any], problems: Problems, *, vhost: str | None = No
     kinds = _OF_ONE_VHOST if vhost is not None else _OF_ALL | _OF_ONE_VHOST
     content = Content()
     for section, kind in kinds.items():
-        entries = document.get(section) or []
+        entries = document.get(section, [])
         if not isinstance(entries, list):
             problems.add(section, "is not an array")
             continue
