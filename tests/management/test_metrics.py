@@ -158,6 +158,7 @@ def test_another_prefix_is_a_name(scraped: RunningBroker) -> None:
     assert ("lavinmq_queue_messages_ready",) in samples(scrape(scraped, "/metrics?prefix=lavinmq")[1])
     assert scrape(scraped, "/metrics?prefix=a-b")[0] == 400
     assert scrape(scraped, f"/metrics?prefix={'a' * 21}")[0] == 400
+    assert scrape(scraped, "/metrics?prefix=%C3%A4")[0] == 400
 
 
 @pytest.mark.process

@@ -95,7 +95,7 @@ async def _scrape(state: State) -> Scrape:
 def _exposed(request: Request[Any, Any, Any], families: Any) -> Response[bytes]:
     """As text or OpenMetrics, whichever is asked for; other prefixes by `prefix`, as LavinMQ has it."""
     prefix = request.query_params.get("prefix")
-    if prefix is not None and not (prefix.isidentifier() and len(prefix) <= 20):
+    if prefix is not None and not (prefix.isascii() and prefix.isidentifier() and len(prefix) <= 20):
         raise BadRequest("prefix must be a name of at most 20 letters, digits and underscores")
     registry = CollectorRegistry()
     found = list(families)
