@@ -15,6 +15,7 @@ from runtime.decisions.security_headers import policy_of_page
 from runtime.management.access import MONITORING, Gate, OpenGate, require
 from runtime.management.authentication import Authentication
 from runtime.management.broker import Broker
+from runtime.management.describing import components
 from runtime.management.errors import HANDLERS
 from runtime.management.heads import with_heads
 from runtime.management.metrics.routes import METRICS
@@ -51,7 +52,11 @@ def api(broker: Broker, gate: Gate | OpenGate) -> ASGIApp:
         exception_handlers=HANDLERS,
         request_max_body_size=broker.settings.management.body_bytes_max,
         openapi_config=OpenAPIConfig(
-            title="EbbMQ management", version=VERSION, path=_DOCS, render_plugins=[_page(), YamlRenderPlugin()]
+            title="EbbMQ management",
+            version=VERSION,
+            path=_DOCS,
+            render_plugins=[_page(), YamlRenderPlugin()],
+            components=components(),
         ),
         response_headers=_VARY,
         debug=False,

@@ -36,14 +36,15 @@ class Api:
         *,
         raw: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        base: str = "/api",
     ) -> Answer:
-        """`path` below `/api`, as it is to be sent; `body` becomes JSON, `raw` is sent as it is."""
+        """`path` below `base`, as it is to be sent; `body` becomes JSON, `raw` is sent as it is."""
         if body is not None:
             raw = json.dumps(body).encode()
         sent = {**self.headers, "Content-Type": "application/json", **(headers or {})}
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=60)
         try:
-            connection.request(method, f"/api{path}", body=raw, headers=sent)
+            connection.request(method, f"{base}{path}", body=raw, headers=sent)
             response = connection.getresponse()
             text = response.read().decode()
             received = {name.casefold(): value for name, value in response.getheaders()}

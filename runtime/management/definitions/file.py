@@ -108,19 +108,24 @@ class Binding(InVHost, frozen=True, kw_only=True):
     arguments: dict[str, Any] = {}
 
 
-class Content(Struct):
+class ContentOfVHost(Struct):
+    """What is read of a file that goes into one virtual host."""
+
+    parameters: list[Parameter] = []
+    policies: list[Policy] = []
+    queues: list[Queue] = []
+    exchanges: list[Exchange] = []
+    bindings: list[Binding] = []
+
+
+class Content(ContentOfVHost):
     """All there is in a file."""
 
     users: list[User] = []
     vhosts: list[VHost] = []
     permissions: list[Permissions] = []
     topic_permissions: list[TopicPermissions] = []
-    parameters: list[Parameter] = []
     global_parameters: list[GlobalParameter] = []
-    policies: list[Policy] = []
-    queues: list[Queue] = []
-    exchanges: list[Exchange] = []
-    bindings: list[Binding] = []
 
     def vhost_names(self) -> list[str]:
         """Of virtual hosts in which something is to be declared, in their order."""

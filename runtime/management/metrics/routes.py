@@ -16,6 +16,7 @@ from ipc.messages import control
 from ipc.messages.inventory import CountAll, Document, Kind, Rank
 from runtime.management.broker import Broker
 from runtime.management.changing import directory_of
+from runtime.management.describing import query_text, query_texts, tells
 from runtime.management.errors import BadRequest
 from runtime.management.figures import Figures
 from runtime.management.metrics.attempts import ATTEMPT_FAMILIES, attempt_families
@@ -27,20 +28,36 @@ from runtime.management.resources.nodes import Processes, descriptors_max, statu
 
 _PREFIX: Final = "rabbitmq_"
 _DETAILED: Final = "rabbitmq_detailed_"
+_PREFIXED: Final = query_text(
+    "prefix", "What names begin with, instead of `rabbitmq`.", pattern=r"^[A-Za-z_][A-Za-z_0-9]{0,19}$"
+)
+_CHOSEN: Final = (query_texts("family"), query_texts("vhost"))
 
 
-@get("/metrics", summary="The broker as a whole")
+@get(
+    "/metrics",
+    summary="The broker as a whole",
+    operation_class=tells("text/plain", "application/openmetrics-text", query=(_PREFIXED,)),
+)
 async def metrics(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
     return _exposed(request, broker_families(await _scrape(state)))
 
 
-@get("/metrics/per-object", summary="Every single thing")
+@get(
+    "/metrics/per-object",
+    summary="Every single thing",
+    operation_class=tells("text/plain", "application/openmetrics-text", query=(_PREFIXED,)),
+)
 async def per_object(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
     found = await _detailed(state.broker, PER_OBJECT, None, _PREFIX)
     return _exposed(request, [*_identity(state, "per-object"), *found])
 
 
-@get("/metrics/detailed", summary="Every single thing of the families asked for")
+@get(
+    "/metrics/detailed",
+    summary="Every single thing of the families asked for",
+    operation_class=tells("text/plain", "application/openmetrics-text", query=(*_CHOSEN, _PREFIXED)),
+)
 async def detailed(request: Request[Any, Any, Any], state: State) -> Response[bytes]:
     """`family` and `vhost` may be given more than once; an unknown family tells nothing, as in RabbitMQ."""
     families = request.query_params.getall("family", [])

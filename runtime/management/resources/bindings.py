@@ -10,9 +10,11 @@ from pamqp import commands
 
 from ipc.messages.inventory import Document, Unbind
 from ipc.wire.amqp.properties_key import properties_key
+from runtime.management import answers
 from runtime.management.access import ApiRequest
 from runtime.management.bodies import Table, read_body
 from runtime.management.broker import Broker
+from runtime.management.describing import binds, does, gives, lists
 from runtime.management.empty import empty
 from runtime.management.errors import BadRequest, NotFound
 from runtime.management.inner_client import inner_client
@@ -22,6 +24,7 @@ DEFAULT_EXCHANGE: Final = "amq.default"
 """What paths call the exchange that has no name."""
 
 _DESTINATIONS: Final = {"q": "queue", "e": "exchange"}
+_KINDS: Final = {"kind": {"enum": list(_DESTINATIONS)}}
 
 
 class BindingBody(Struct, frozen=True):
@@ -35,13 +38,13 @@ def exchange_named(name: str) -> str:
     return "" if name == DEFAULT_EXCHANGE else name
 
 
-@get("/bindings", summary="All bindings that may be seen")
+@get("/bindings", summary="All bindings that may be seen", operation_class=lists(answers.Binding))
 async def bindings(request: ApiRequest, state: State) -> Any:
     broker: Broker = state.broker
     return await listed(broker, "binding", Paging.of(request.query_params), vhosts=request.user.vhosts())
 
 
-@get("/bindings/{vhost:str}", summary="The bindings of a virtual host")
+@get("/bindings/{vhost:str}", summary="The bindings of a virtual host", operation_class=lists(answers.Binding))
 async def bindings_of(request: ApiRequest, state: State, vhost: str) -> Any:
     broker: Broker = state.broker
     request.user.require_visible(vhost)
@@ -51,6 +54,7 @@ async def bindings_of(request: ApiRequest, state: State, vhost: str) -> Any:
 @get(
     "/bindings/{vhost:str}/e/{source:str}/{kind:str}/{destination:str}",
     summary="The bindings between an exchange and a queue (kind q) or another exchange (kind e)",
+    operation_class=lists(answers.Binding, path=_KINDS),
 )
 async def bindings_between(
     request: ApiRequest, state: State, vhost: str, source: str, kind: str, destination: str
@@ -68,6 +72,7 @@ async def bindings_between(
 @post(
     "/bindings/{vhost:str}/e/{source:str}/{kind:str}/{destination:str}",
     summary="Bind a queue or an exchange to an exchange",
+    operation_class=binds(BindingBody, path=_KINDS),
 )
 async def bind(
     request: ApiRequest, state: State, vhost: str, source: str, kind: str, destination: str
@@ -92,6 +97,7 @@ async def bind(
 @get(
     "/bindings/{vhost:str}/e/{source:str}/{kind:str}/{destination:str}/{key:str}",
     summary="One binding",
+    operation_class=gives(answers.Binding, path=_KINDS),
 )
 async def binding(
     request: ApiRequest, state: State, vhost: str, source: str, kind: str, destination: str, key: str
@@ -103,6 +109,7 @@ async def binding(
 @delete(
     "/bindings/{vhost:str}/e/{source:str}/{kind:str}/{destination:str}/{key:str}",
     summary="Take a binding back",
+    operation_class=does(path=_KINDS),
 )
 async def unbind(
     request: ApiRequest, state: State, vhost: str, source: str, kind: str, destination: str, key: str

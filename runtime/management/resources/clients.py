@@ -8,14 +8,18 @@ from msgspec import Struct
 
 from ipc.limits import CLOSE_REASON_CHARACTERS_MAX
 from ipc.messages.inventory import CancelConsumer, CloseConnection, Document, Kind, Rank, SetPrefetch
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, MONITORING, ApiRequest
 from runtime.management.bodies import read_body
 from runtime.management.broker import Broker
+from runtime.management.describing import does, gives, lists, query_text
 from runtime.management.errors import ApiError, NotAuthorized, NotFound
 from runtime.management.paging import Paging, listed
 
 DEFAULT_REASON: Final = "Closed via management plugin"
 """RabbitMQ's words."""
+
+_REASON: Final = (query_text("X-Reason", "What the client is told."),)
 
 
 class PrefetchBody(Struct, frozen=True):
@@ -59,34 +63,38 @@ async def _find(
 # connections ----------------------------------------------------------------------------------------------------------
 
 
-@get("/connections", summary="All connections that may be seen")
+@get("/connections", summary="All connections that may be seen", operation_class=lists(answers.Connection))
 async def connections(request: ApiRequest, state: State) -> Any:
     return await _listed(request, state, "connection")
 
 
-@get("/vhosts/{vhost:str}/connections", summary="Connections to a virtual host")
+@get(
+    "/vhosts/{vhost:str}/connections",
+    summary="Connections to a virtual host",
+    operation_class=lists(answers.Connection),
+)
 async def connections_of(request: ApiRequest, state: State, vhost: str) -> Any:
     request.user.require_visible(vhost)
     return await _listed(request, state, "connection", vhost=vhost)
 
 
-@get("/connections/username/{user:str}", summary="Connections of a user")
+@get("/connections/username/{user:str}", summary="Connections of a user", operation_class=lists(answers.Connection))
 async def connections_of_user(request: ApiRequest, state: State, user: str) -> Any:
     return await _listed(request, state, "connection", where={"user": user})
 
 
-@get("/connections/{name:str}", summary="One connection")
+@get("/connections/{name:str}", summary="One connection", operation_class=gives(answers.Connection))
 async def connection(request: ApiRequest, state: State, name: str) -> Document:
     return await _find(request, state.broker, "connection", name)
 
 
-@get("/connections/{name:str}/channels", summary="Channels of a connection")
+@get("/connections/{name:str}/channels", summary="Channels of a connection", operation_class=lists(answers.Channel))
 async def channels_of_connection(request: ApiRequest, state: State, name: str) -> Any:
     await _find(request, state.broker, "connection", name)
     return await _listed(request, state, "channel", where={"connection_details.name": name})
 
 
-@delete("/connections/{name:str}", summary="Close a connection")
+@delete("/connections/{name:str}", summary="Close a connection", operation_class=does(headers=_REASON))
 async def close_connection(request: ApiRequest, state: State, name: str) -> None:
     """Tells the client the reason given in the header `X-Reason`."""
     broker: Broker = state.broker
@@ -94,7 +102,9 @@ async def close_connection(request: ApiRequest, state: State, name: str) -> None
     await broker.perform(CloseConnection(found["vhost"], name, _reason(request)), found["vhost"])
 
 
-@delete("/connections/username/{user:str}", summary="Close all connections of a user")
+@delete(
+    "/connections/username/{user:str}", summary="Close all connections of a user", operation_class=does(headers=_REASON)
+)
 async def close_connections_of_user(request: ApiRequest, state: State, user: str) -> None:
     broker: Broker = state.broker
     if not request.user.has(ADMINISTRATOR) and user != request.user.name:
@@ -112,23 +122,28 @@ def _reason(request: ApiRequest) -> str:
 # channels -------------------------------------------------------------------------------------------------------------
 
 
-@get("/channels", summary="All channels that may be seen")
+@get("/channels", summary="All channels that may be seen", operation_class=lists(answers.Channel))
 async def channels(request: ApiRequest, state: State) -> Any:
     return await _listed(request, state, "channel")
 
 
-@get("/vhosts/{vhost:str}/channels", summary="Channels in a virtual host")
+@get("/vhosts/{vhost:str}/channels", summary="Channels in a virtual host", operation_class=lists(answers.Channel))
 async def channels_of(request: ApiRequest, state: State, vhost: str) -> Any:
     request.user.require_visible(vhost)
     return await _listed(request, state, "channel", vhost=vhost)
 
 
-@get("/channels/{name:str}", summary="One channel")
+@get("/channels/{name:str}", summary="One channel", operation_class=gives(answers.Channel))
 async def channel(request: ApiRequest, state: State, name: str) -> Document:
     return await _find(request, state.broker, "channel", name)
 
 
-@put("/channels/{name:str}", summary="Change the prefetch of consumers to come", status_code=204)
+@put(
+    "/channels/{name:str}",
+    summary="Change the prefetch of consumers to come",
+    status_code=204,
+    operation_class=does(body=PrefetchBody),
+)
 async def set_prefetch(request: ApiRequest, state: State, name: str) -> None:
     broker: Broker = state.broker
     found = await _find(request, broker, "channel", name, others_for=ADMINISTRATOR)
@@ -142,18 +157,22 @@ async def set_prefetch(request: ApiRequest, state: State, name: str) -> None:
 # consumers ------------------------------------------------------------------------------------------------------------
 
 
-@get("/consumers", summary="All consumers that may be seen")
+@get("/consumers", summary="All consumers that may be seen", operation_class=lists(answers.Consumer))
 async def consumers(request: ApiRequest, state: State) -> Any:
     return await _listed(request, state, "consumer")
 
 
-@get("/consumers/{vhost:str}", summary="Consumers in a virtual host")
+@get("/consumers/{vhost:str}", summary="Consumers in a virtual host", operation_class=lists(answers.Consumer))
 async def consumers_of(request: ApiRequest, state: State, vhost: str) -> Any:
     request.user.require_visible(vhost)
     return await _listed(request, state, "consumer", vhost=vhost)
 
 
-@delete("/consumers/{vhost:str}/{connection_name:str}/{number:int}/{tag:str}", summary="Cancel a consumer")
+@delete(
+    "/consumers/{vhost:str}/{connection_name:str}/{number:int}/{tag:str}",
+    summary="Cancel a consumer",
+    operation_class=does(),
+)
 async def cancel_consumer(
     request: ApiRequest, state: State, vhost: str, connection_name: str, number: int, tag: str
 ) -> None:

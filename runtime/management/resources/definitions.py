@@ -11,11 +11,14 @@ from runtime.management.access import ADMINISTRATOR, ApiRequest, require
 from runtime.management.bodies import decoded_object, read_object
 from runtime.management.changing import directory_of
 from runtime.management.definitions.exporting import exported
+from runtime.management.definitions.file import Content, ContentOfVHost
 from runtime.management.definitions.importing import Importing
+from runtime.management.describing import gives, imports, query_text
 from runtime.management.errors import BadRequest
 from runtime.management.resources.overview import COMPATIBLE_VERSION
 
 _GUARDS: Final = [require(ADMINISTRATOR)]
+_DOWNLOAD: Final = query_text("download", "The name of a file that a browser is to save them in.")
 _MULTIPART: Final = "multipart/form-data"
 
 
@@ -53,18 +56,34 @@ async def _import(request: ApiRequest, state: State, vhost: str | None) -> None:
         await Importing(state.broker, directory_of(state), document, vhost).run()
 
 
-@get("/definitions", guards=_GUARDS, summary="Definitions of everything; ?download=NAME to save them")
+@get(
+    "/definitions",
+    guards=_GUARDS,
+    summary="Definitions of everything; ?download=NAME to save them",
+    operation_class=gives(None, _DOWNLOAD),
+)
 async def definitions(request: ApiRequest, state: State) -> Stream:
     return await _file(request, state, None)
 
 
-@get("/definitions/{vhost:str}", guards=_GUARDS, summary="Definitions of one virtual host")
+@get(
+    "/definitions/{vhost:str}",
+    guards=_GUARDS,
+    summary="Definitions of one virtual host",
+    operation_class=gives(None, _DOWNLOAD),
+)
 async def definitions_of(request: ApiRequest, state: State, vhost: str) -> Stream:
     request.user.require_known(vhost)
     return await _file(request, state, vhost)
 
 
-@post(["/definitions", "/definitions/upload"], guards=_GUARDS, status_code=204, summary="Import definitions")
+@post(
+    ["/definitions", "/definitions/upload"],
+    guards=_GUARDS,
+    status_code=204,
+    summary="Import definitions",
+    operation_class=imports(Content),
+)
 async def import_definitions(request: ApiRequest, state: State) -> None:
     """A JSON body, or a form with a file; all of it, or nothing and 400 with what is wrong where."""
     await _import(request, state, None)
@@ -75,6 +94,7 @@ async def import_definitions(request: ApiRequest, state: State) -> None:
     guards=_GUARDS,
     status_code=204,
     summary="Import definitions into one virtual host",
+    operation_class=imports(ContentOfVHost),
 )
 async def import_definitions_of(request: ApiRequest, state: State, vhost: str) -> None:
     """Policies, parameters, exchanges, queues and bindings; what else is in the file is passed over."""

@@ -8,14 +8,18 @@ from msgspec import Struct
 from pamqp import commands
 
 from ipc.messages.inventory import Document
+from runtime.management import answers
 from runtime.management.access import ApiRequest
 from runtime.management.bodies import Table, read_body
 from runtime.management.broker import Broker
+from runtime.management.describing import does, gives, lists, makes, query_flag
 from runtime.management.empty import declared
 from runtime.management.errors import BadRequest, NotFound
 from runtime.management.inner_client import inner_client
 from runtime.management.paging import Paging, flag, listed
 from runtime.management.resources.bindings import exchange_named
+
+_ENDS: Final = {"end": {"enum": ["source", "destination"]}}
 
 
 class ExchangeBody(Struct, frozen=True):
@@ -28,26 +32,26 @@ class ExchangeBody(Struct, frozen=True):
     arguments: Table = {}
 
 
-@get("/exchanges", summary="All exchanges that may be seen")
+@get("/exchanges", summary="All exchanges that may be seen", operation_class=lists(answers.Exchange))
 async def exchanges(request: ApiRequest, state: State) -> Any:
     broker: Broker = state.broker
     return await listed(broker, "exchange", Paging.of(request.query_params), vhosts=request.user.vhosts())
 
 
-@get("/exchanges/{vhost:str}", summary="The exchanges of a virtual host")
+@get("/exchanges/{vhost:str}", summary="The exchanges of a virtual host", operation_class=lists(answers.Exchange))
 async def exchanges_of(request: ApiRequest, state: State, vhost: str) -> Any:
     broker: Broker = state.broker
     request.user.require_visible(vhost)
     return await listed(broker, "exchange", Paging.of(request.query_params), vhost=vhost)
 
 
-@get("/exchanges/{vhost:str}/{name:str}", summary="One exchange")
+@get("/exchanges/{vhost:str}/{name:str}", summary="One exchange", operation_class=gives(answers.Exchange))
 async def exchange(request: ApiRequest, state: State, vhost: str, name: str) -> Document:
     request.user.require_visible(vhost)
     return await _find(state.broker, vhost, name)
 
 
-@put("/exchanges/{vhost:str}/{name:str}", summary="Declare an exchange")
+@put("/exchanges/{vhost:str}/{name:str}", summary="Declare an exchange", operation_class=makes(ExchangeBody))
 async def declare_exchange(request: ApiRequest, state: State, vhost: str, name: str) -> Response[bytes]:
     """201 where it was made, 204 where an equal one was there."""
     broker: Broker = state.broker
@@ -68,7 +72,9 @@ async def declare_exchange(request: ApiRequest, state: State, vhost: str, name: 
     return declared(is_new=not is_there)
 
 
-@delete("/exchanges/{vhost:str}/{name:str}", summary="Delete an exchange")
+@delete(
+    "/exchanges/{vhost:str}/{name:str}", summary="Delete an exchange", operation_class=does(query_flag("if-unused"))
+)
 async def delete_exchange(request: ApiRequest, state: State, vhost: str, name: str) -> None:
     broker: Broker = state.broker
     request.user.require_vhost(vhost)
@@ -83,7 +89,11 @@ async def delete_exchange(request: ApiRequest, state: State, vhost: str, name: s
         )
 
 
-@get("/exchanges/{vhost:str}/{name:str}/bindings/{end:str}", summary="Bindings with this exchange at one end")
+@get(
+    "/exchanges/{vhost:str}/{name:str}/bindings/{end:str}",
+    summary="Bindings with this exchange at one end",
+    operation_class=lists(answers.Binding, path=_ENDS),
+)
 async def bindings_of_exchange(request: ApiRequest, state: State, vhost: str, name: str, end: str) -> Any:
     """`source`: those that lead from it; `destination`: those that lead to it."""
     broker: Broker = state.broker

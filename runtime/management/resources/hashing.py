@@ -11,8 +11,10 @@ from ipc.messages.inventory import Document
 from ipc.settings import UserSettings
 from runtime.auth.hashes import ARGON2ID, SHA256, SHA512, salted, shown
 from runtime.auth.passwords import hash_password
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, ApiRequest, require
 from runtime.management.bodies import read_body
+from runtime.management.describing import gives
 from runtime.management.errors import BadRequest
 
 _GUARDS: Final = [require(ADMINISTRATOR)]
@@ -35,13 +37,24 @@ async def _hashed(body: PasswordBody, settings: UserSettings) -> Document:
     return {"ok": made, "password_hash": made, "hashing_algorithm": algorithm}
 
 
-@put("/auth/hash_password", guards=_GUARDS, status_code=200, summary="Hash a password")
+@put(
+    "/auth/hash_password",
+    guards=_GUARDS,
+    status_code=200,
+    summary="Hash a password",
+    operation_class=gives(answers.Hash, body=PasswordBody),
+)
 async def hash_of_body(request: ApiRequest, state: State) -> Document:
     """As LavinMQ does it: the password stays out of logs of addresses."""
     return await _hashed(await read_body(request, PasswordBody), state.broker.settings.users)
 
 
-@get("/auth/hash_password/{password:str}", guards=_GUARDS, summary="Hash a password, as RabbitMQ is asked to")
+@get(
+    "/auth/hash_password/{password:str}",
+    guards=_GUARDS,
+    summary="Hash a password, as RabbitMQ is asked to",
+    operation_class=gives(answers.Hash),
+)
 async def hash_of_path(state: State, password: str) -> Document:
     return await _hashed(PasswordBody(password), state.broker.settings.users)
 

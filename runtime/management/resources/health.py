@@ -7,8 +7,10 @@ from litestar import Response, get
 from litestar.datastructures import State
 
 from ipc.messages.inventory import Document
+from runtime.management import answers
 from runtime.management.access import ApiRequest
 from runtime.management.broker import Broker, Unavailable
+from runtime.management.describing import gives
 from runtime.management.errors import BadRequest
 from runtime.management.inner_client import inner_client
 from runtime.management.resources.nodes import status_of
@@ -16,6 +18,7 @@ from runtime.management.resources.overview import listeners
 
 _OK: Final[Document] = {"status": "ok"}
 _UNITS: Final = {"days": 1, "weeks": 7, "months": 30, "years": 365}
+_UNIT: Final = {"unit": {"enum": list(_UNITS)}}
 
 
 def _failed(reason: str, **facts: Any) -> Response[Document]:
@@ -34,17 +37,25 @@ async def _alarms(broker: Broker) -> Response[Document]:
     return _failed(f"resource alarm(s) in effect: {', '.join(status.alarms)}", alarms=found)
 
 
-@get("/health/checks/alarms", summary="No alarm is raised")
+@get("/health/checks/alarms", summary="No alarm is raised", operation_class=gives(answers.Health, failed=503))
 async def alarms(state: State) -> Response[Document]:
     return await _alarms(state.broker)
 
 
-@get("/health/checks/local-alarms", summary="No alarm is raised on this node")
+@get(
+    "/health/checks/local-alarms",
+    summary="No alarm is raised on this node",
+    operation_class=gives(answers.Health, failed=503),
+)
 async def local_alarms(state: State) -> Response[Document]:
     return await _alarms(state.broker)
 
 
-@get("/health/checks/certificate-expiration/{within:int}/{unit:str}", summary="No certificate is about to expire")
+@get(
+    "/health/checks/certificate-expiration/{within:int}/{unit:str}",
+    summary="No certificate is about to expire",
+    operation_class=gives(answers.Health, path=_UNIT, failed=503),
+)
 async def certificate_expiration(within: int, unit: str) -> Response[Document]:
     """There are none, so none expires; what is asked for must make sense all the same."""
     days = _UNITS.get(unit)
@@ -57,13 +68,21 @@ async def certificate_expiration(within: int, unit: str) -> Response[Document]:
     return _passed()
 
 
-@get("/health/checks/port-listener/{port:int}", summary="Somebody listens on a port")
+@get(
+    "/health/checks/port-listener/{port:int}",
+    summary="Somebody listens on a port",
+    operation_class=gives(answers.Health, failed=503),
+)
 async def port_listener(state: State, port: int) -> Response[Document]:
     ports = [one["port"] for one in listeners(state.broker)]
     return _passed(port=port) if port in ports else _failed("No active listener", missing=port, ports=ports)
 
 
-@get("/health/checks/protocol-listener/{protocol:str}", summary="A protocol is spoken")
+@get(
+    "/health/checks/protocol-listener/{protocol:str}",
+    summary="A protocol is spoken",
+    operation_class=gives(answers.Health, failed=503),
+)
 async def protocol_listener(state: State, protocol: str) -> Response[Document]:
     protocols = sorted({one["protocol"] for one in listeners(state.broker)})
     wanted = {"amqp091": "amqp", "amqp0.9.1": "amqp"}.get(protocol, protocol)
@@ -72,7 +91,11 @@ async def protocol_listener(state: State, protocol: str) -> Response[Document]:
     return _failed("No active listener", missing=protocol, protocols=protocols)
 
 
-@get("/health/checks/virtual-hosts", summary="Every virtual host is open")
+@get(
+    "/health/checks/virtual-hosts",
+    summary="Every virtual host is open",
+    operation_class=gives(answers.Health, failed=503),
+)
 async def virtual_hosts(state: State, request: ApiRequest) -> Response[Document]:
     """Those whose shard does not answer are not."""
     broker: Broker = state.broker
@@ -85,28 +108,40 @@ async def virtual_hosts(state: State, request: ApiRequest) -> Response[Document]
     return _failed("Some virtual hosts are down", **{"virtual-hosts": down}) if down else _passed()
 
 
-@get("/health/checks/node-is-mirror-sync-critical", summary="No queue depends on this node for its mirrors")
+@get(
+    "/health/checks/node-is-mirror-sync-critical",
+    summary="No queue depends on this node for its mirrors",
+    operation_class=gives(answers.Health, failed=503),
+)
 async def mirror_sync_critical() -> Response[Document]:
     return _passed(reason="single node cluster")
 
 
-@get("/health/checks/node-is-quorum-critical", summary="No quorum depends on this node")
+@get(
+    "/health/checks/node-is-quorum-critical",
+    summary="No quorum depends on this node",
+    operation_class=gives(answers.Health, failed=503),
+)
 async def quorum_critical() -> Response[Document]:
     return _passed(reason="single node cluster")
 
 
-@get("/health/checks/ready", summary="Clients may come")
+@get("/health/checks/ready", summary="Clients may come", operation_class=gives(answers.Health, failed=503))
 async def ready(state: State) -> Response[Document]:
     status, _shards = await status_of(state.broker)
     return _passed() if status.state == "ready" else _failed(f"the broker is {status.state}")
 
 
-@get("/healthchecks/node", summary="Superseded by the others; kept because tools still ask")
+@get(
+    "/healthchecks/node",
+    summary="Superseded by the others; kept because tools still ask",
+    operation_class=gives(answers.Health, failed=503),
+)
 async def node_health(state: State) -> Response[Document]:
     return await _alarms(state.broker)
 
 
-@get("/aliveness-test/{vhost:str}", summary="A message comes through")
+@get("/aliveness-test/{vhost:str}", summary="A message comes through", operation_class=gives(answers.Health))
 async def aliveness(state: State, request: ApiRequest, vhost: str) -> Document:
     """Declares the queue `aliveness-test`, as RabbitMQ does, publishes to it and gets that message back."""
     broker: Broker = state.broker

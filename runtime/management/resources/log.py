@@ -24,15 +24,20 @@ from ipc.limits import LOG_READERS_MAX, LOG_WAIT_SECONDS_MAX
 from ipc.messages import control
 from ipc.messages.inventory import Document
 from ipc.settings import LogLevel
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, ApiRequest, Caller, require
 from runtime.management.bodies import read_body
 from runtime.management.broker import Broker
+from runtime.management.describing import JSON, does, gives, query_text, tells
 from runtime.management.errors import ApiError, BadRequest
 
 _ADMINISTRATOR: Final = [require(ADMINISTRATOR)]
 _SEVERITIES: Final = {"warning": "warn", "critical": "fatal"}  # as LavinMQ calls them
 _EVENT_HEADERS: Final = {"X-Accel-Buffering": "no"}  # a proxy must not wait for more
 _RETRY_MILLISECONDS: Final = 2000
+_LAST: Final = (
+    query_text("Last-Event-ID", "The last line that is known already.", pattern=r"^[0-9]{1,15}(-[0-9]{1,15})?$"),
+)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -70,7 +75,7 @@ def _severity(line: control.LoggedLine) -> str:
 # all at once ----------------------------------------------------------------------------------------------------------
 
 
-@get("/logs", guards=_ADMINISTRATOR, summary="What was logged last")
+@get("/logs", guards=_ADMINISTRATOR, summary="What was logged last", operation_class=tells("text/plain", JSON))
 async def logs(request: ApiRequest, state: State) -> Response[Any]:
     """As a text to be saved; as JSON to whoever prefers that."""
     broker: Broker = state.broker
@@ -103,7 +108,13 @@ def _identity(number: int, line: control.LoggedLine) -> str:
 # as it comes ----------------------------------------------------------------------------------------------------------
 
 
-@get("/livelog", guards=_ADMINISTRATOR, summary="What is logged, as it comes", media_type="text/event-stream")
+@get(
+    "/livelog",
+    guards=_ADMINISTRATOR,
+    summary="What is logged, as it comes",
+    media_type="text/event-stream",
+    operation_class=tells("text/event-stream", headers=_LAST),
+)
 async def live_log(request: ApiRequest, state: State) -> Stream:
     """Server-sent events, without an end; `Last-Event-ID` says where to go on."""
     broker: Broker = state.broker
@@ -143,18 +154,29 @@ def _lost(count: int) -> bytes:
 # how is logged --------------------------------------------------------------------------------------------------------
 
 
-@get("/log", guards=_ADMINISTRATOR, summary="Where the log goes, from which level on, and what is kept of it")
+@get(
+    "/log",
+    guards=_ADMINISTRATOR,
+    summary="Where the log goes, from which level on, and what is kept of it",
+    operation_class=gives(answers.Log),
+)
 async def log(state: State) -> Document:
     return await _ask(state.broker, control.DescribeLog())
 
 
-@put("/log/level", guards=_ADMINISTRATOR, status_code=204, summary="Log from another level on, until settings are read")
+@put(
+    "/log/level",
+    guards=_ADMINISTRATOR,
+    status_code=204,
+    summary="Log from another level on, until settings are read",
+    operation_class=does(body=LevelBody),
+)
 async def set_level(request: ApiRequest, state: State) -> None:
     body = await read_body(request, LevelBody)
     await _ask(state.broker, control.SetLogLevel(body.level))
 
 
-@post("/log/rotate", guards=_ADMINISTRATOR, status_code=204, summary="Open the log file anew")
+@post("/log/rotate", guards=_ADMINISTRATOR, status_code=204, summary="Open the log file anew", operation_class=does())
 async def rotate(state: State) -> None:
     """400 where there is none."""
     await _ask(state.broker, control.RotateLog())

@@ -11,9 +11,11 @@ from ipc.limits import ACCOUNT_NAMED_MAX, PASSES_REMEMBERED_MAX
 from ipc.messages import control
 from ipc.messages.control import LEVELS, LevelName
 from ipc.messages.inventory import Document
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, MONITORING, ApiRequest, require
 from runtime.management.bodies import read_body
 from runtime.management.broker import Broker
+from runtime.management.describing import gives, gives_all, query_number, query_text
 from runtime.management.errors import BadRequest
 from runtime.management.paging import number
 
@@ -40,7 +42,12 @@ def _incomplete(replies: list[control.ControlReply]) -> list[Document]:
     return [msgspec.to_builtins(silent) for end in ends for silent in end.silent]
 
 
-@get("/memory", guards=_MONITOR, summary="What memory is used for")
+@get(
+    "/memory",
+    guards=_MONITOR,
+    summary="What memory is used for",
+    operation_class=gives(answers.Memory, query_number("top", high=ACCOUNT_NAMED_MAX), query_text("vhost")),
+)
 async def memory(request: ApiRequest, state: State) -> Document:
     """By process and kind, and the vhosts, queues and connections that hold most (`top`; of one `vhost` only)."""
     broker: Broker = state.broker
@@ -58,7 +65,12 @@ async def memory(request: ApiRequest, state: State) -> Document:
     }
 
 
-@get("/memory/dry-run", guards=_MONITOR, summary="What a pass would free")
+@get(
+    "/memory/dry-run",
+    guards=_MONITOR,
+    summary="What a pass would free",
+    operation_class=gives(answers.DryRun, query_text("level", enum=list(LEVELS))),
+)
 async def dry_run(request: ApiRequest, state: State) -> Document:
     broker: Broker = state.broker
     level = request.query_params.get("level", "trim")
@@ -68,19 +80,30 @@ async def dry_run(request: ApiRequest, state: State) -> Document:
     return {"shards": _documents(replies, control.Reclaimable), "silent": _incomplete(replies)}
 
 
-@get("/memory/passes", guards=_MONITOR, summary="The last passes, oldest first")
+@get(
+    "/memory/passes",
+    guards=_MONITOR,
+    summary="The last passes, oldest first",
+    operation_class=gives_all(answers.Pass, query_number("last", low=1, high=PASSES_REMEMBERED_MAX)),
+)
 async def passes(request: ApiRequest, state: State) -> list[Document]:
     last = number(request.query_params, "last", PASSES_REMEMBERED_MAX, 1, PASSES_REMEMBERED_MAX)
     return told(await state.broker.control(control.Passes(last or PASSES_REMEMBERED_MAX)))
 
 
-@get("/memory/metrics", guards=_MONITOR, summary="Counters of passes, and how short memory is")
+@get("/memory/metrics", guards=_MONITOR, summary="Counters of passes, and how short memory is", operation_class=gives())
 async def metrics(state: State) -> Document:
     (counters,) = _documents(await state.broker.control(control.Metrics()), control.Counters)
     return counters
 
 
-@post("/memory/compact", guards=[require(ADMINISTRATOR)], status_code=200, summary="Run a pass now")
+@post(
+    "/memory/compact",
+    guards=[require(ADMINISTRATOR)],
+    status_code=200,
+    summary="Run a pass now",
+    operation_class=gives(answers.Pass, body=CompactBody),
+)
 async def compact(request: ApiRequest, state: State) -> Document:
     """Answered when it is over, with what it gave back."""
     body = await read_body(request, CompactBody)

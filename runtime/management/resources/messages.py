@@ -11,10 +11,11 @@ from pamqp import commands
 
 from ipc.limits import GOT_BYTES_MAX, LISTED_MAX
 from ipc.messages.inventory import Discard, Document
-from runtime.management import message_properties
+from runtime.management import answers, message_properties
 from runtime.management.access import ApiRequest
 from runtime.management.bodies import read_body
 from runtime.management.broker import Broker
+from runtime.management.describing import does, gives, gives_all, query_number
 from runtime.management.errors import ApiError, BadRequest, NotFound
 from runtime.management.inner_client import InnerClient, Message, inner_client
 from runtime.management.message_properties import Properties
@@ -61,7 +62,12 @@ class GetBody(Struct, frozen=True):
         return "ack_requeue_true" if self.requeue else "ack_requeue_false"
 
 
-@post("/exchanges/{vhost:str}/{name:str}/publish", summary="Publish a message", status_code=200)
+@post(
+    "/exchanges/{vhost:str}/{name:str}/publish",
+    summary="Publish a message",
+    status_code=200,
+    operation_class=gives(answers.Routed, body=PublishBody),
+)
 async def publish(request: ApiRequest, state: State, vhost: str, name: str) -> Document:
     """Answers when it is as safe as its kind promises; `routed`: some queue took it."""
     broker: Broker = state.broker
@@ -87,7 +93,12 @@ def _payload(body: PublishBody) -> bytes:
 # taking ---------------------------------------------------------------------------------------------------------------
 
 
-@post("/queues/{vhost:str}/{name:str}/get", summary="Take messages, and give them back or not", status_code=200)
+@post(
+    "/queues/{vhost:str}/{name:str}/get",
+    summary="Take messages, and give them back or not",
+    status_code=200,
+    operation_class=gives_all(answers.Message, body=GetBody),
+)
 async def get_messages(request: ApiRequest, state: State, vhost: str, name: str) -> list[Document]:
     """The next messages, fewer than `count` where the queue has fewer or they are too much for one answer."""
     broker: Broker = state.broker
@@ -148,7 +159,11 @@ def _document(message: Message, body: GetBody) -> Document:
     }
 
 
-@delete("/queues/{vhost:str}/{name:str}/contents", summary="Throw ready messages away")
+@delete(
+    "/queues/{vhost:str}/{name:str}/contents",
+    summary="Throw ready messages away",
+    operation_class=does(query_number("count", "The next so many; all without it.", low=1, high=_COUNT_MAX)),
+)
 async def purge(request: ApiRequest, state: State, vhost: str, name: str) -> None:
     """All, or the next `count`; what is handed out stays."""
     broker: Broker = state.broker

@@ -14,9 +14,11 @@ from litestar.datastructures import State
 from ipc.messages import control
 from ipc.messages.inventory import CountAll, Document
 from ipc.settings import Count, Share
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, MONITORING, ApiRequest, require
 from runtime.management.bodies import read_body
 from runtime.management.broker import Broker, Unavailable
+from runtime.management.describing import COLUMNS, does, gives, gives_all
 from runtime.management.errors import BadRequest, NotFound
 from runtime.management.figures import Figures
 from runtime.management.paging import Paging, chosen
@@ -133,18 +135,23 @@ def descriptors_max(pid: int) -> int:
         return 0
 
 
-@get("/nodes", guards=_MONITOR, summary="All nodes: one")
+@get("/nodes", guards=_MONITOR, summary="All nodes: one", operation_class=gives_all(answers.Node, COLUMNS))
 async def nodes(request: ApiRequest, state: State) -> list[Document]:
     return [chosen(await _document(state.broker), Paging.of(request.query_params).columns)]
 
 
-@get("/nodes/{name:str}", guards=_MONITOR, summary="One node")
+@get("/nodes/{name:str}", guards=_MONITOR, summary="One node", operation_class=gives(answers.Node, COLUMNS))
 async def node(request: ApiRequest, state: State, name: str) -> Document:
     require_known(state.broker, name)
     return chosen(await _document(state.broker), Paging.of(request.query_params).columns)
 
 
-@get("/nodes/{name:str}/memory", guards=_MONITOR, summary="What its memory is used for, as RabbitMQ says it")
+@get(
+    "/nodes/{name:str}/memory",
+    guards=_MONITOR,
+    summary="What its memory is used for, as RabbitMQ says it",
+    operation_class=gives(),
+)
 async def node_memory(request: ApiRequest, state: State, name: str) -> Document:
     broker: Broker = state.broker
     require_known(broker, name)
@@ -160,7 +167,12 @@ async def node_memory(request: ApiRequest, state: State, name: str) -> Document:
     return {"memory": {**used, "other": rest, "total": {"rss": total, "allocated": total}, "strategy": "rss"}}
 
 
-@get("/nodes/{name:str}/settings", guards=[require(ADMINISTRATOR)], summary="The settings in force, without passwords")
+@get(
+    "/nodes/{name:str}/settings",
+    guards=[require(ADMINISTRATOR)],
+    summary="The settings in force, without passwords",
+    operation_class=gives(),
+)
 async def node_settings(state: State, name: str) -> Document:
     broker: Broker = state.broker
     require_known(broker, name)
@@ -169,7 +181,13 @@ async def node_settings(state: State, name: str) -> Document:
     return document
 
 
-@put("/nodes/{name:str}/alarms", guards=[require(ADMINISTRATOR)], status_code=204, summary="Raise alarms elsewhere")
+@put(
+    "/nodes/{name:str}/alarms",
+    guards=[require(ADMINISTRATOR)],
+    status_code=204,
+    summary="Raise alarms elsewhere",
+    operation_class=does(body=AlarmLimits),
+)
 async def limit_alarms(request: ApiRequest, state: State, name: str) -> None:
     """Until the broker is started again, and whatever its settings say."""
     broker: Broker = state.broker
@@ -183,6 +201,7 @@ async def limit_alarms(request: ApiRequest, state: State, name: str) -> None:
     guards=[require(ADMINISTRATOR)],
     status_code=204,
     summary="Refuse new AMQP clients (suspended), or let them in (open)",
+    operation_class=does(path={"wanted": {"enum": list(_LISTENERS)}}),
 )
 async def let_in(state: State, name: str, wanted: str) -> None:
     """Clients that are connected go on."""
@@ -201,6 +220,7 @@ async def let_in(state: State, name: str, wanted: str) -> None:
     guards=[require(ADMINISTRATOR)],
     status_code=204,
     summary="Have memory given back",
+    operation_class=does(),
 )
 async def collect_garbage(request: ApiRequest, state: State) -> None:
     """LavinMQ's word for what is called a pass of level `release` here."""

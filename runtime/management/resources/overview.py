@@ -8,8 +8,10 @@ from litestar.datastructures import State
 
 from ipc.messages.inventory import CountAll
 from ipc.version import VERSION
+from runtime.management import answers
 from runtime.management.access import ApiRequest
 from runtime.management.broker import Broker
+from runtime.management.describing import gives
 from runtime.management.figures import Figures
 from runtime.management.parameters import cluster_name_of
 
@@ -26,12 +28,12 @@ EXCHANGE_TYPES: Final = (
 )
 
 
-@get("/whoami", summary="Who asks")
+@get("/whoami", summary="Who asks", operation_class=gives(answers.WhoAmI))
 async def whoami(request: ApiRequest) -> dict[str, Any]:
     return {"name": request.user.name, "tags": list(request.user.user.tags)}
 
 
-@get("/overview", summary="The broker as a whole")
+@get("/overview", summary="The broker as a whole", operation_class=gives(answers.Overview))
 async def overview(request: ApiRequest, state: State) -> dict[str, Any]:
     broker: Broker = state.broker
     figures = Figures.of(await broker.totals(CountAll(request.user.vhosts(), with_history=True)))

@@ -13,9 +13,11 @@ from msgspec import Struct
 from ipc.messages.inventory import Document
 from runtime.auth.directory import Directory
 from runtime.decisions.parameters import CLUSTER_NAME, OPERATOR_POLICY, POLICY, VHOST_LIMITS
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, POLICYMAKER, ApiRequest, Caller, require
 from runtime.management.bodies import read_body
 from runtime.management.changing import carry_out, directory_of
+from runtime.management.describing import does, gives, lists, makes
 from runtime.management.empty import declared
 from runtime.management.errors import BadRequest, NotAuthorized, NotFound, validated
 from runtime.management.paging import Paging, paged
@@ -46,7 +48,12 @@ def _require_right_to_set(caller: Caller, component: str, vhost: str) -> None:
         raise NotAuthorized("Not administrator user")
 
 
-@get("/parameters", guards=_POLICYMAKERS, summary="All parameters that may be seen")
+@get(
+    "/parameters",
+    guards=_POLICYMAKERS,
+    summary="All parameters that may be seen",
+    operation_class=lists(answers.Parameter),
+)
 async def parameters(request: ApiRequest, state: State) -> Any:
     documents = [
         document
@@ -56,7 +63,12 @@ async def parameters(request: ApiRequest, state: State) -> Any:
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/parameters/{component:str}", guards=_POLICYMAKERS, summary="The parameters of one component")
+@get(
+    "/parameters/{component:str}",
+    guards=_POLICYMAKERS,
+    summary="The parameters of one component",
+    operation_class=lists(answers.Parameter),
+)
 async def parameters_of_component(request: ApiRequest, state: State, component: str) -> Any:
     documents = [
         document
@@ -66,14 +78,22 @@ async def parameters_of_component(request: ApiRequest, state: State, component: 
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/parameters/{component:str}/{vhost:str}", summary="The parameters of one component in a virtual host")
+@get(
+    "/parameters/{component:str}/{vhost:str}",
+    summary="The parameters of one component in a virtual host",
+    operation_class=lists(answers.Parameter),
+)
 async def parameters_of_vhost(request: ApiRequest, state: State, component: str, vhost: str) -> Any:
     request.user.require_policies(vhost)
     found = [doc for doc in parameter_documents(directory_of(state), component) if doc["vhost"] == vhost]
     return paged(found, Paging.of(request.query_params))
 
 
-@get("/parameters/{component:str}/{vhost:str}/{name:str}", summary="One parameter")
+@get(
+    "/parameters/{component:str}/{vhost:str}/{name:str}",
+    summary="One parameter",
+    operation_class=gives(answers.Parameter),
+)
 async def parameter_named(request: ApiRequest, state: State, component: str, vhost: str, name: str) -> Document:
     request.user.require_policies(vhost)
     found = _find(directory_of(state), component, vhost, name)
@@ -82,7 +102,7 @@ async def parameter_named(request: ApiRequest, state: State, component: str, vho
     return found
 
 
-@put("/parameters/{component:str}/{vhost:str}/{name:str}", summary="Set a parameter")
+@put("/parameters/{component:str}/{vhost:str}/{name:str}", summary="Set a parameter", operation_class=makes(ValueBody))
 async def put_parameter(request: ApiRequest, state: State, component: str, vhost: str, name: str) -> Response[bytes]:
     directory = directory_of(state)
     _require_right_to_set(request.user, component, vhost)
@@ -93,7 +113,7 @@ async def put_parameter(request: ApiRequest, state: State, component: str, vhost
     return declared(is_new=not was_there)
 
 
-@delete("/parameters/{component:str}/{vhost:str}/{name:str}", summary="Clear a parameter")
+@delete("/parameters/{component:str}/{vhost:str}/{name:str}", summary="Clear a parameter", operation_class=does())
 async def delete_parameter(request: ApiRequest, state: State, component: str, vhost: str, name: str) -> None:
     directory = directory_of(state)
     _require_right_to_set(request.user, component, vhost)
@@ -112,14 +132,24 @@ async def delete_parameter(request: ApiRequest, state: State, component: str, vh
 # of the broker as a whole ---------------------------------------------------------------------------------------------
 
 
-@get("/global-parameters", guards=_POLICYMAKERS, summary="All global parameters")
+@get(
+    "/global-parameters",
+    guards=_POLICYMAKERS,
+    summary="All global parameters",
+    operation_class=lists(answers.GlobalParameter),
+)
 async def global_parameters(request: ApiRequest, state: State) -> Any:
     found = directory_of(state).global_parameters()
     documents = [{"name": name, "value": value} for name, value in found.items()]
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/global-parameters/{name:str}", guards=_POLICYMAKERS, summary="One global parameter")
+@get(
+    "/global-parameters/{name:str}",
+    guards=_POLICYMAKERS,
+    summary="One global parameter",
+    operation_class=gives(answers.GlobalParameter),
+)
 async def global_parameter_named(state: State, name: str) -> Document:
     found = directory_of(state).global_parameters()
     if name not in found:
@@ -127,7 +157,12 @@ async def global_parameter_named(state: State, name: str) -> Document:
     return {"name": name, "value": found[name]}
 
 
-@put("/global-parameters/{name:str}", guards=_POLICYMAKERS, summary="Set a global parameter")
+@put(
+    "/global-parameters/{name:str}",
+    guards=_POLICYMAKERS,
+    summary="Set a global parameter",
+    operation_class=makes(ValueBody),
+)
 async def put_global_parameter(request: ApiRequest, state: State, name: str) -> Response[bytes]:
     directory = directory_of(state)
     body = await read_body(request, ValueBody)
@@ -137,7 +172,9 @@ async def put_global_parameter(request: ApiRequest, state: State, name: str) -> 
     return declared(is_new=not was_there)
 
 
-@delete("/global-parameters/{name:str}", guards=_POLICYMAKERS, summary="Clear a global parameter")
+@delete(
+    "/global-parameters/{name:str}", guards=_POLICYMAKERS, summary="Clear a global parameter", operation_class=does()
+)
 async def delete_global_parameter(state: State, name: str) -> None:
     directory = directory_of(state)
     if name not in directory.global_parameters():
@@ -145,12 +182,18 @@ async def delete_global_parameter(state: State, name: str) -> None:
     await carry_out(state, directory.clear_global_parameter, name)
 
 
-@get("/cluster-name", summary="What the broker is called")
+@get("/cluster-name", summary="What the broker is called", operation_class=gives(answers.Name))
 async def cluster_name(state: State) -> Document:
     return {"name": cluster_name_of(directory_of(state), state.broker)}
 
 
-@put("/cluster-name", guards=_ADMINISTRATORS, status_code=204, summary="Call the broker something")
+@put(
+    "/cluster-name",
+    guards=_ADMINISTRATORS,
+    status_code=204,
+    summary="Call the broker something",
+    operation_class=does(body=NameBody),
+)
 async def put_cluster_name(request: ApiRequest, state: State) -> None:
     body = await read_body(request, NameBody)
     with validated():

@@ -9,9 +9,11 @@ from msgspec import Struct
 from ipc.messages.commands import Permissions, TopicPermissions
 from ipc.messages.inventory import Document
 from runtime.auth.directory import Directory
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, ApiRequest, require
 from runtime.management.bodies import read_body
 from runtime.management.changing import carry_out, directory_of
+from runtime.management.describing import does, gives, gives_all, lists, makes
 from runtime.management.documents import permission_document, topic_permission_document
 from runtime.management.empty import declared
 from runtime.management.errors import BadRequest, NotFound
@@ -42,13 +44,18 @@ def _require_both(directory: Directory, vhost: str, user: str) -> None:
         raise BadRequest("vhost_or_user_not_found")
 
 
-@get("/permissions", guards=_GUARDS, summary="All permissions")
+@get("/permissions", guards=_GUARDS, summary="All permissions", operation_class=lists(answers.Permission))
 async def permissions(request: ApiRequest, state: State) -> Any:
     documents = [permission_document(*row) for row in directory_of(state).permissions()]
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/permissions/{vhost:str}/{user:str}", guards=_GUARDS, summary="What a user may do in a virtual host")
+@get(
+    "/permissions/{vhost:str}/{user:str}",
+    guards=_GUARDS,
+    summary="What a user may do in a virtual host",
+    operation_class=gives(answers.Permission),
+)
 async def permissions_of(state: State, vhost: str, user: str) -> Document:
     granted = directory_of(state).find_permissions(user, vhost)
     if granted is None:
@@ -56,7 +63,12 @@ async def permissions_of(state: State, vhost: str, user: str) -> Document:
     return permission_document(user, vhost, granted)
 
 
-@put("/permissions/{vhost:str}/{user:str}", guards=_GUARDS, summary="Let a user do something in a virtual host")
+@put(
+    "/permissions/{vhost:str}/{user:str}",
+    guards=_GUARDS,
+    summary="Let a user do something in a virtual host",
+    operation_class=makes(PermissionsBody),
+)
 async def put_permissions(request: ApiRequest, state: State, vhost: str, user: str) -> Response[bytes]:
     directory = directory_of(state)
     body = await read_body(request, PermissionsBody)
@@ -67,7 +79,12 @@ async def put_permissions(request: ApiRequest, state: State, vhost: str, user: s
     return declared(is_new=not was_there)
 
 
-@delete("/permissions/{vhost:str}/{user:str}", guards=_GUARDS, summary="Keep a user out of a virtual host")
+@delete(
+    "/permissions/{vhost:str}/{user:str}",
+    guards=_GUARDS,
+    summary="Keep a user out of a virtual host",
+    operation_class=does(),
+)
 async def delete_permissions(state: State, vhost: str, user: str) -> None:
     directory = directory_of(state)
     if directory.find_permissions(user, vhost) is None:
@@ -82,13 +99,23 @@ def _topics(directory: Directory, vhost: str, user: str) -> list[Document]:
     return [topic_permission_document(*row) for row in directory.topic_permissions() if row[:2] == (user, vhost)]
 
 
-@get("/topic-permissions", guards=_GUARDS, summary="All topic permissions")
+@get(
+    "/topic-permissions",
+    guards=_GUARDS,
+    summary="All topic permissions",
+    operation_class=lists(answers.TopicPermission),
+)
 async def topic_permissions(request: ApiRequest, state: State) -> Any:
     documents = [topic_permission_document(*row) for row in directory_of(state).topic_permissions()]
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/topic-permissions/{vhost:str}/{user:str}", guards=_GUARDS, summary="A user's topic permissions there")
+@get(
+    "/topic-permissions/{vhost:str}/{user:str}",
+    guards=_GUARDS,
+    summary="A user's topic permissions there",
+    operation_class=gives_all(answers.TopicPermission),
+)
 async def topic_permissions_of(state: State, vhost: str, user: str) -> list[Document]:
     found = _topics(directory_of(state), vhost, user)
     if not found:
@@ -96,7 +123,12 @@ async def topic_permissions_of(state: State, vhost: str, user: str) -> list[Docu
     return found
 
 
-@put("/topic-permissions/{vhost:str}/{user:str}", guards=_GUARDS, summary="Narrow down a user's routing keys")
+@put(
+    "/topic-permissions/{vhost:str}/{user:str}",
+    guards=_GUARDS,
+    summary="Narrow down a user's routing keys",
+    operation_class=makes(TopicPermissionsBody),
+)
 async def put_topic_permissions(request: ApiRequest, state: State, vhost: str, user: str) -> Response[bytes]:
     directory = directory_of(state)
     body = await read_body(request, TopicPermissionsBody)
@@ -111,6 +143,7 @@ async def put_topic_permissions(request: ApiRequest, state: State, vhost: str, u
     ["/topic-permissions/{vhost:str}/{user:str}", "/topic-permissions/{vhost:str}/{user:str}/{exchange:str}"],
     guards=_GUARDS,
     summary="Lift a user's topic permissions, of one exchange or all",
+    operation_class=does(),
 )
 async def delete_topic_permissions(state: State, vhost: str, user: str, exchange: str | None = None) -> None:
     directory = directory_of(state)

@@ -8,9 +8,11 @@ from litestar.datastructures import State
 from ipc.messages.inventory import Document
 from ipc.messages.rules import Policy
 from runtime.auth.directory import Directory
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, ApiRequest, Caller, require
 from runtime.management.bodies import read_body
 from runtime.management.changing import carry_out, directory_of
+from runtime.management.describing import does, gives, lists, makes
 from runtime.management.documents import policies_in, policy_value
 from runtime.management.empty import declared
 from runtime.management.errors import NotFound, validated
@@ -58,33 +60,33 @@ async def _delete(state: State, vhost: str, name: str, *, is_operator: bool) -> 
     await carry_out(state, lambda: directory.clear_policy(vhost, name, is_operator=is_operator))
 
 
-@get("/policies", summary="All policies that may be seen")
+@get("/policies", summary="All policies that may be seen", operation_class=lists(answers.Policy))
 async def policies(request: ApiRequest, state: State) -> Any:
     documents = _documents(directory_of(state), request.user, None, is_operator=False)
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/policies/{vhost:str}", summary="The policies of a virtual host")
+@get("/policies/{vhost:str}", summary="The policies of a virtual host", operation_class=lists(answers.Policy))
 async def policies_of(request: ApiRequest, state: State, vhost: str) -> Any:
     request.user.require_policies_seen(vhost)
     documents = _documents(directory_of(state), request.user, vhost, is_operator=False)
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/policies/{vhost:str}/{name:str}", summary="One policy")
+@get("/policies/{vhost:str}/{name:str}", summary="One policy", operation_class=gives(answers.Policy))
 async def policy_named(request: ApiRequest, state: State, vhost: str, name: str) -> Document:
     request.user.require_policies(vhost)
     policy = _known(directory_of(state), vhost, name, is_operator=False)
     return {"vhost": vhost, "name": name, **policy_value(policy)}
 
 
-@put("/policies/{vhost:str}/{name:str}", summary="Lay down a policy")
+@put("/policies/{vhost:str}/{name:str}", summary="Lay down a policy", operation_class=makes(PolicyBody))
 async def put_policy(request: ApiRequest, state: State, vhost: str, name: str) -> Response[bytes]:
     request.user.require_policies(vhost)
     return await _put(request, state, vhost, name, is_operator=False)
 
 
-@delete("/policies/{vhost:str}/{name:str}", summary="Lift a policy")
+@delete("/policies/{vhost:str}/{name:str}", summary="Lift a policy", operation_class=does())
 async def delete_policy(request: ApiRequest, state: State, vhost: str, name: str) -> None:
     request.user.require_policies(vhost)
     await _delete(state, vhost, name, is_operator=False)
@@ -93,32 +95,51 @@ async def delete_policy(request: ApiRequest, state: State, vhost: str, name: str
 # operators' -----------------------------------------------------------------------------------------------------------
 
 
-@get("/operator-policies", summary="All operator policies that may be seen")
+@get("/operator-policies", summary="All operator policies that may be seen", operation_class=lists(answers.Policy))
 async def operator_policies(request: ApiRequest, state: State) -> Any:
     documents = _documents(directory_of(state), request.user, None, is_operator=True)
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/operator-policies/{vhost:str}", summary="The operator policies of a virtual host")
+@get(
+    "/operator-policies/{vhost:str}",
+    summary="The operator policies of a virtual host",
+    operation_class=lists(answers.Policy),
+)
 async def operator_policies_of(request: ApiRequest, state: State, vhost: str) -> Any:
     request.user.require_policies_seen(vhost)
     documents = _documents(directory_of(state), request.user, vhost, is_operator=True)
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/operator-policies/{vhost:str}/{name:str}", guards=_ADMINISTRATORS, summary="One operator policy")
+@get(
+    "/operator-policies/{vhost:str}/{name:str}",
+    guards=_ADMINISTRATORS,
+    summary="One operator policy",
+    operation_class=gives(answers.Policy),
+)
 async def operator_policy_named(state: State, vhost: str, name: str) -> Document:
     policy = _known(directory_of(state), vhost, name, is_operator=True)
     return {"vhost": vhost, "name": name, **policy_value(policy)}
 
 
-@put("/operator-policies/{vhost:str}/{name:str}", guards=_ADMINISTRATORS, summary="Lay down an operator policy")
+@put(
+    "/operator-policies/{vhost:str}/{name:str}",
+    guards=_ADMINISTRATORS,
+    summary="Lay down an operator policy",
+    operation_class=makes(PolicyBody),
+)
 async def put_operator_policy(request: ApiRequest, state: State, vhost: str, name: str) -> Response[bytes]:
     request.user.require_known(vhost)
     return await _put(request, state, vhost, name, is_operator=True)
 
 
-@delete("/operator-policies/{vhost:str}/{name:str}", guards=_ADMINISTRATORS, summary="Lift an operator policy")
+@delete(
+    "/operator-policies/{vhost:str}/{name:str}",
+    guards=_ADMINISTRATORS,
+    summary="Lift an operator policy",
+    operation_class=does(),
+)
 async def delete_operator_policy(state: State, vhost: str, name: str) -> None:
     await _delete(state, vhost, name, is_operator=True)
 

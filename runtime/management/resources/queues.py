@@ -10,9 +10,11 @@ from pamqp import commands
 
 from ipc.limits import CONSUMERS_DETAILED_MAX
 from ipc.messages.inventory import Document, ListUnacknowledged, Pause
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, ApiRequest, require
 from runtime.management.bodies import Table, read_body
 from runtime.management.broker import Broker
+from runtime.management.describing import COLUMNS, does, gives, lists, makes, query_flag, query_number, refuses
 from runtime.management.empty import declared
 from runtime.management.errors import BadRequest, NotFound
 from runtime.management.inner_client import inner_client
@@ -21,6 +23,11 @@ from runtime.management.paging import Paging, chosen, flag, listed, number, page
 # What RabbitMQ shows of a queue while nobody wants statistics, and what beside it where totals are wanted all the same.
 _DEFINITION: Final = ("name", "vhost", "type", "durable", "auto_delete", "exclusive", "arguments", "node", "state")
 _TOTALS: Final = ("messages", "messages_ready", "messages_unacknowledged")
+_STATISTICS: Final = (
+    query_flag("disable_stats", "Without what changes all the time."),
+    query_flag("enable_queue_totals", "With numbers of messages even then."),
+)
+_LENGTH: Final = query_number("consumer_list_length", "At most so many consumers.", high=CONSUMERS_DETAILED_MAX)
 
 
 class QueueBody(Struct, frozen=True):
@@ -37,21 +44,25 @@ class ActionBody(Struct, frozen=True):
     action: Literal["sync", "cancel_sync"]
 
 
-@get("/queues", summary="All queues that may be seen")
+@get("/queues", summary="All queues that may be seen", operation_class=lists(answers.Queue, *_STATISTICS))
 async def queues(request: ApiRequest, state: State) -> Any:
     """`disable_stats`: without what changes all the time; `enable_queue_totals`: with numbers of messages even then."""
     broker: Broker = state.broker
     return await listed(broker, "queue", _paging(request.query_params), vhosts=request.user.vhosts())
 
 
-@get("/queues/{vhost:str}", summary="The queues of a virtual host")
+@get("/queues/{vhost:str}", summary="The queues of a virtual host", operation_class=lists(answers.Queue, *_STATISTICS))
 async def queues_of(request: ApiRequest, state: State, vhost: str) -> Any:
     broker: Broker = state.broker
     request.user.require_visible(vhost)
     return await listed(broker, "queue", _paging(request.query_params), vhost=vhost)
 
 
-@get("/queues/{vhost:str}/{name:str}", summary="One queue")
+@get(
+    "/queues/{vhost:str}/{name:str}",
+    summary="One queue",
+    operation_class=gives(answers.Queue, *_STATISTICS, COLUMNS, _LENGTH),
+)
 async def queue(request: ApiRequest, state: State, vhost: str, name: str) -> Document:
     """With its consumers, `consumer_details`; `consumer_list_length`: at most so many of them."""
     request.user.require_visible(vhost)
@@ -72,7 +83,7 @@ def _paging(query: Mapping[str, Any]) -> Paging:
     return structs.replace(paging, columns=_DEFINITION + _TOTALS if has_totals else _DEFINITION)
 
 
-@put("/queues/{vhost:str}/{name:str}", summary="Declare a queue")
+@put("/queues/{vhost:str}/{name:str}", summary="Declare a queue", operation_class=makes(QueueBody))
 async def declare_queue(request: ApiRequest, state: State, vhost: str, name: str) -> Response[bytes]:
     """201 where it was made, 204 where an equal one was there."""
     broker: Broker = state.broker
@@ -91,7 +102,11 @@ async def declare_queue(request: ApiRequest, state: State, vhost: str, name: str
     return declared(is_new=not is_there)
 
 
-@delete("/queues/{vhost:str}/{name:str}", summary="Delete a queue")
+@delete(
+    "/queues/{vhost:str}/{name:str}",
+    summary="Delete a queue",
+    operation_class=does(query_flag("if-unused"), query_flag("if-empty")),
+)
 async def delete_queue(request: ApiRequest, state: State, vhost: str, name: str) -> None:
     broker: Broker = state.broker
     request.user.require_vhost(vhost)
@@ -107,7 +122,11 @@ async def delete_queue(request: ApiRequest, state: State, vhost: str, name: str)
         )
 
 
-@get("/queues/{vhost:str}/{name:str}/bindings", summary="The bindings that lead to a queue")
+@get(
+    "/queues/{vhost:str}/{name:str}/bindings",
+    summary="The bindings that lead to a queue",
+    operation_class=lists(answers.Binding),
+)
 async def bindings_of_queue(request: ApiRequest, state: State, vhost: str, name: str) -> Any:
     broker: Broker = state.broker
     request.user.require_visible(vhost)
@@ -116,7 +135,11 @@ async def bindings_of_queue(request: ApiRequest, state: State, vhost: str, name:
     return await listed(broker, "binding", Paging.of(request.query_params), vhost=vhost, where=where)
 
 
-@get("/queues/{vhost:str}/{name:str}/unacked", summary="What was handed out and waits to be acknowledged")
+@get(
+    "/queues/{vhost:str}/{name:str}/unacked",
+    summary="What was handed out and waits to be acknowledged",
+    operation_class=lists(),
+)
 async def unacknowledged(request: ApiRequest, state: State, vhost: str, name: str) -> Any:
     broker: Broker = state.broker
     request.user.require_visible(vhost)
@@ -129,6 +152,7 @@ async def unacknowledged(request: ApiRequest, state: State, vhost: str, name: st
     summary="Synchronise the copies of a queue",
     status_code=204,
     guards=[require(ADMINISTRATOR)],
+    operation_class=does(body=ActionBody),
 )
 async def act(request: ApiRequest, state: State, vhost: str, name: str) -> None:
     request.user.require_vhost(vhost)
@@ -139,12 +163,17 @@ async def act(request: ApiRequest, state: State, vhost: str, name: str) -> None:
 # pausing --------------------------------------------------------------------------------------------------------------
 
 
-@put("/queues/{vhost:str}/{name:str}/pause", summary="Hand nothing out until it is resumed", status_code=204)
+@put(
+    "/queues/{vhost:str}/{name:str}/pause",
+    summary="Hand nothing out until it is resumed",
+    status_code=204,
+    operation_class=does(),
+)
 async def pause(request: ApiRequest, state: State, vhost: str, name: str) -> None:
     await _pause(request, state.broker, vhost, name, is_paused=True)
 
 
-@put("/queues/{vhost:str}/{name:str}/resume", summary="Hand out again", status_code=204)
+@put("/queues/{vhost:str}/{name:str}/resume", summary="Hand out again", status_code=204, operation_class=does())
 async def resume(request: ApiRequest, state: State, vhost: str, name: str) -> None:
     await _pause(request, state.broker, vhost, name, is_paused=False)
 
@@ -154,7 +183,12 @@ async def _pause(request: ApiRequest, broker: Broker, vhost: str, name: str, *, 
     await broker.perform(Pause(vhost, name, is_paused, request.user.behalf(vhost)), vhost)
 
 
-@put("/queues/{vhost:str}/{name:str}/restart", summary="Open a queue that closed", status_code=204)
+@put(
+    "/queues/{vhost:str}/{name:str}/restart",
+    summary="Open a queue that closed",
+    status_code=204,
+    operation_class=refuses(),
+)
 async def restart(request: ApiRequest, state: State, vhost: str, name: str) -> None:
     """400: no queue closes by itself here, where LavinMQ closes those it cannot read."""
     request.user.require_vhost(vhost)

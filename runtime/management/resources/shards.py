@@ -12,6 +12,7 @@ from ipc.messages.inventory import Document
 from runtime.management.access import ADMINISTRATOR, MONITORING, ApiRequest, require
 from runtime.management.bodies import read_body
 from runtime.management.broker import Broker
+from runtime.management.describing import does, gives_all
 from runtime.management.errors import BadRequest, NotFound
 from runtime.management.resources.nodes import status_of
 
@@ -22,7 +23,7 @@ class MoveBody(Struct, frozen=True):
     shard: int
 
 
-@get("/shards", guards=[require(MONITORING)], summary="All shards that run")
+@get("/shards", guards=[require(MONITORING)], summary="All shards that run", operation_class=gives_all())
 async def shards(state: State) -> list[Document]:
     _status, found = await status_of(state.broker)
     documents = [msgspec.to_builtins(shard) for shard in found]
@@ -34,6 +35,7 @@ async def shards(state: State) -> list[Document]:
     guards=[require(ADMINISTRATOR)],
     status_code=204,
     summary="Have another shard own a virtual host",
+    operation_class=does(body=MoveBody),
 )
 async def move_vhost(request: ApiRequest, state: State, vhost: str) -> None:
     """Its clients are told to go, and find it on the new shard when they come back; answered when it is open there."""

@@ -8,10 +8,12 @@ from msgspec import Struct
 
 from ipc.messages.inventory import CountAll, Document
 from runtime.auth.directory import EVERYTHING, Directory, VHost
+from runtime.management import answers
 from runtime.management.access import ADMINISTRATOR, ApiRequest, require
 from runtime.management.bodies import read_body, words
 from runtime.management.broker import Broker
 from runtime.management.changing import carry_out, directory_of
+from runtime.management.describing import does, gives, gives_all, lists, makes
 from runtime.management.documents import UNDEFINED, metadata, permission_document, queue_type, topic_permission_document
 from runtime.management.empty import declared
 from runtime.management.errors import NotFound
@@ -57,7 +59,7 @@ def known_vhost(directory: Directory, name: str) -> VHost:
     return vhost
 
 
-@get("/vhosts", summary="All virtual hosts that may be seen")
+@get("/vhosts", summary="All virtual hosts that may be seen", operation_class=lists(answers.VHost))
 async def vhosts(request: ApiRequest, state: State) -> Any:
     visible = request.user.vhosts()
     counts = await _counts(state.broker, visible)
@@ -70,14 +72,19 @@ async def vhosts(request: ApiRequest, state: State) -> Any:
     return paged(documents, Paging.of(request.query_params))
 
 
-@get("/vhosts/{vhost:str}", guards=_GUARDS, summary="One virtual host")
+@get("/vhosts/{vhost:str}", guards=_GUARDS, summary="One virtual host", operation_class=gives(answers.VHost))
 async def vhost_named(state: State, vhost: str) -> Document:
     found = known_vhost(directory_of(state), vhost)
     counts = await _counts(state.broker, frozenset({vhost}))
     return _document(state.broker, found, counts.get(vhost, {}))
 
 
-@put("/vhosts/{vhost:str}", guards=_GUARDS, summary="Add a virtual host, or describe one")
+@put(
+    "/vhosts/{vhost:str}",
+    guards=_GUARDS,
+    summary="Add a virtual host, or describe one",
+    operation_class=makes(VHostBody),
+)
 async def put_vhost(request: ApiRequest, state: State, vhost: str) -> Response[bytes]:
     """Whoever adds one may do everything in it; 201 where it was added, 204 where it was there."""
     body = await read_body(request, VHostBody)
@@ -103,21 +110,36 @@ async def put_vhost(request: ApiRequest, state: State, vhost: str) -> Response[b
     return declared(is_new=not was_there)
 
 
-@delete("/vhosts/{vhost:str}", guards=_GUARDS, summary="Delete a virtual host with all there is in it")
+@delete(
+    "/vhosts/{vhost:str}",
+    guards=_GUARDS,
+    summary="Delete a virtual host with all there is in it",
+    operation_class=does(),
+)
 async def delete_vhost(state: State, vhost: str) -> None:
     directory = directory_of(state)
     known_vhost(directory, vhost)
     await carry_out(state, directory.delete_vhost, vhost)
 
 
-@get("/vhosts/{vhost:str}/permissions", guards=_GUARDS, summary="Who may do what in a virtual host")
+@get(
+    "/vhosts/{vhost:str}/permissions",
+    guards=_GUARDS,
+    summary="Who may do what in a virtual host",
+    operation_class=gives_all(answers.Permission),
+)
 async def permissions_in(state: State, vhost: str) -> list[Document]:
     directory = directory_of(state)
     known_vhost(directory, vhost)
     return [permission_document(*row) for row in directory.permissions() if row[1] == vhost]
 
 
-@get("/vhosts/{vhost:str}/topic-permissions", guards=_GUARDS, summary="Who may use which routing keys there")
+@get(
+    "/vhosts/{vhost:str}/topic-permissions",
+    guards=_GUARDS,
+    summary="Who may use which routing keys there",
+    operation_class=gives_all(answers.TopicPermission),
+)
 async def topic_permissions_in(state: State, vhost: str) -> list[Document]:
     directory = directory_of(state)
     known_vhost(directory, vhost)
