@@ -30,7 +30,7 @@ SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols 
 FUZZ_SECONDS    ?= 60
 
 .PHONY: help man run build test lint types imports everything tests interpreted sanitize format bench bench-quick bench-memory bench-instructions lock clean
-.PHONY: brokers brokers-interpreted parts parts-interpreted conformance fuzz hostile memory-table simulate torture
+.PHONY: brokers brokers-interpreted parts parts-interpreted conformance fuzz hostile schemathesis memory-table simulate torture
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
@@ -174,6 +174,10 @@ fuzz: $(VENV)/.installed-fuzz ## every decoder against what is not sound, by cov
 
 hostile: build $(VENV)/.installed-test ## attacks on a real broker at their full size: ten times what `make test` does
 	@EBBMQ_HOSTILE_SCALE=1 $(BIN)/python -m pytest tests/hostile/test_attacks.py -s $(PYTEST_ARGS)
+
+# make schemathesis SECONDS=600 SEED=3
+schemathesis: build $(VENV)/.installed-test ## the management API against all that its description lets one ask (SECONDS=60 SEED=)
+	@$(BIN)/python -m tests.management.described --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # atheris brings wheels for some interpreters only; without it damage is dealt out unguided.
 $(VENV)/.installed-fuzz: $(VENV)/.installed-test
