@@ -4,14 +4,18 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
+from urllib.parse import quote
 
+import pika
 import pytest
+from jsonschema_rs import validator_for
 from litestar.handlers import HTTPRouteHandler
 
 from runtime.management.metrics.routes import METRICS
 from runtime.management.resources import RESOURCES
 from tests.clients.running_broker import RunningBroker
-from tests.management.api import Api
+from tests.clients.waiting import eventually
+from tests.management.api import LOOPBACK, Api
 from tests.management.described import ARGUMENTS, PASSWORD, USER, Extent, findings, prepare
 
 SEED: Final = 20240501
@@ -179,6 +183,68 @@ def test_a_value_of_a_parameter_that_is_none_is_refused_by_name(
             assert parameter["name"] in answer.body["reason"]
             refused += 1
     assert refused > 100
+
+
+# what is there --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def occupied(managed: RunningBroker) -> Iterator[dict[str, str]]:
+    """Something of each kind; names of what only the broker could name."""
+    api = asking(managed)
+    parameters = pika.ConnectionParameters(
+        LOOPBACK, managed.port, credentials=pika.PlainCredentials(USER, PASSWORD), heartbeat=0
+    )
+    connection = pika.BlockingConnection(parameters)
+    try:
+        channel = connection.channel()
+        channel.queue_declare("jobs", durable=True)
+        channel.queue_bind("jobs", "amq.topic", "a.#")
+        channel.basic_publish("amq.topic", "a.b", b"one", pika.BasicProperties(headers={"a": 1}))
+        channel.basic_consume("jobs", lambda *_: None)
+        connection.process_data_events(0.1)
+        for path, body in SETTLED.items():
+            assert api.ask("PUT", path, body).status in (201, 204)
+        (named,) = eventually(lambda: api.get("/channels").body, "the channel in lists")
+        yield {"channel": named["name"], "connection": named["connection_details"]["name"]}
+    finally:
+        connection.close()
+
+
+SETTLED: Final[Mapping[str, Any]] = {
+    "/policies/%2F/jobs": {"pattern": "^jobs$", "definition": {"max-length": 10}},
+    "/operator-policies/%2F/jobs": {"pattern": "^x$", "definition": {"max-length": 10}},
+    "/parameters/federation-upstream/%2F/jobs": {"value": {"uri": "amqp://x"}},
+    "/global-parameters/jobs": {"value": [1]},
+    "/vhost-limits/%2F/max-queues": {"value": 1000},
+    "/user-limits/guest/max-channels": {"value": 1000},
+    "/topic-permissions/%2F/guest": {"exchange": "amq.topic", "write": ".*", "read": ".*"},
+}
+
+
+def test_what_is_there_looks_as_described(
+    managed: RunningBroker, description: dict[str, Any], occupied: dict[str, str]
+) -> None:
+    """Every address that can be looked at; most of what is made up asks for what is not there."""
+    api = asking(managed)
+    looked = 0
+    for method, path, operation in operations(description):
+        if method != "get" or path == "/api/livelog" or not path.startswith("/api"):
+            continue
+        kind = path.split("/")[2].removesuffix("s")
+        known = address(path)
+        if "{name}" in path and kind in occupied:
+            known = path.removeprefix("/api").format(name=quote(occupied[kind], safe=""))
+        answer = api.get(known)
+        content = operation["responses"].get(str(answer.status), {}).get("content", {})
+        if "application/json" in content and not isinstance(answer.body, str):
+            schema = {**content["application/json"]["schema"], "components": description["components"]}
+            faults = [
+                f"{fault.instance_path}: {fault.message}" for fault in validator_for(schema).iter_errors(answer.body)
+            ]
+            assert not faults, (known, faults)
+            looked += answer.status == 200
+    assert looked > 60
 
 
 # everything -----------------------------------------------------------------------------------------------------------
