@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from ipc.errors import ReplyCode
 from runtime.auth.directory import DirectoryRefusal
 from runtime.management.broker import Refused, Unavailable
+from runtime.management.options import allowed
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger("management")
 
@@ -117,7 +118,10 @@ def _invalid(_request: Request[Any, Any, Any], fault: ValidationException) -> An
 
 def _http(_request: Request[Any, Any, Any], fault: HTTPException) -> Answer:
     answer = _answer(fault.status_code, _ERRORS.get(fault.status_code, "error"), fault.detail)
-    answer.headers.update(fault.headers or {})  # 405: what is allowed
+    headers = dict(fault.headers or {})
+    if "allow" in headers:
+        headers["allow"] = allowed(headers["allow"].split(", "))
+    answer.headers.update(headers)
     return answer
 
 

@@ -18,6 +18,12 @@ def options(handlers: Iterable[Any]) -> HTTPRouteHandler:
     async def tell(request: Request[Any, Any, Any]) -> Response[bytes]:
         here = request.scope["path_template"]
         routes = [one for one in request.app.routes if one.path_format == here and isinstance(one, HTTPRoute)]
-        return empty(204, {"Allow": ", ".join(sorted({method for one in routes for method in one.methods}))})
+        return empty(204, {"Allow": allowed(method for one in routes for method in one.methods)})
 
     return tell
+
+
+def allowed(methods: Iterable[str]) -> str:
+    """In the words of the header, in which HEAD stands beside GET: routes know nothing of it."""
+    found = set(methods)
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))

@@ -5,10 +5,10 @@ import pytest
 from tests.management.api import Api
 
 ALLOWED = [
-    ("/queues/%2F/jobs", "DELETE, GET, OPTIONS, PUT"),
+    ("/queues/%2F/jobs", "DELETE, GET, HEAD, OPTIONS, PUT"),
     ("/queues/%2F/jobs/contents", "DELETE, OPTIONS"),
-    ("/definitions", "GET, OPTIONS, POST"),
-    ("/overview", "GET, OPTIONS"),
+    ("/definitions", "GET, HEAD, OPTIONS, POST"),
+    ("/overview", "GET, HEAD, OPTIONS"),
 ]
 
 
