@@ -9,12 +9,12 @@ import pytest
 
 from tests.clients.running_broker import ROOT, RunningBroker, environment
 from tests.management.api import Api
-from tests.management.test_tools import ctl
+from tests.management.ebbmqctl import ctl
 
 
 def test_the_last_lines_are_printed(managed: RunningBroker) -> None:
-    lines = ctl(managed, "log_tail", "-N", "3", "--no-follow").stdout.splitlines()
-    documents = [json.loads(line) for line in ctl(managed, "log_tail", "-f", "json", "--no-follow").stdout.splitlines()]
+    lines = ctl(managed, "log_tail", "-N", "3").stdout.splitlines()
+    documents = [json.loads(line) for line in ctl(managed, "log_tail", "-f", "json").stdout.splitlines()]
 
     assert len(lines) == 3
     assert "Z [info] supervisor - " in lines[-1]
@@ -22,7 +22,7 @@ def test_the_last_lines_are_printed(managed: RunningBroker) -> None:
 
 
 def test_lines_that_come_are_printed_until_it_is_interrupted(managed: RunningBroker) -> None:
-    command = [sys.executable, "-m", "runtime.cli.ctl.main", "--data-dir", str(managed.data), "log_tail"]
+    command = [sys.executable, "-m", "runtime.cli.ctl.main", "--data-dir", str(managed.data), "log_tail_stream"]
     follower = subprocess.Popen(command, cwd=ROOT, env=environment({}), stdout=subprocess.PIPE, text=True, bufsize=1)
     try:
         assert follower.stdout is not None
@@ -34,6 +34,13 @@ def test_lines_that_come_are_printed_until_it_is_interrupted(managed: RunningBro
     finally:
         follower.kill()
         follower.communicate()
+
+
+def test_lines_are_followed_for_as_long_as_is_said(managed: RunningBroker) -> None:
+    done = ctl(managed, "log_tail_stream", "-d", "1")
+
+    assert done.returncode == 0
+    assert "vhost opened" in done.stdout
 
 
 def test_the_level_is_set(managed: RunningBroker) -> None:

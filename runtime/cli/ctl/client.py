@@ -92,27 +92,21 @@ class Api:
                 return
             page += 1
 
-    def events(self, *path: str, headers: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    def events(self, *path: str) -> Iterator[tuple[str, str, str]]:
         """Server-sent events as they come: id, kind and data of each. Raises ControlFailed when they break off."""
-        url = "/api/" + "/".join(quote(part, safe="") for part in path)
-        try:
-            with self._client.stream("GET", url, headers=headers) as answer:
-                if answer.is_error:
-                    answer.read()
-                    raise ApiRefused(answer.status_code, _reason(answer))
-                fields: dict[str, str] = {}
-                for line in answer.iter_lines():
-                    name, _, value = line.partition(": ")
-                    if name:
-                        fields[name] = value
-                    elif not line:
-                        if "data" in fields:
-                            yield fields.get("id", ""), fields.get("event", "message"), fields["data"]
-                        fields = {}
-        except (httpx.ConnectError, httpx.ConnectTimeout) as fault:
-            raise ControlFailed(ExitCode.NO_BROKER, f"{self._where} does not answer: {fault}") from fault
-        except httpx.HTTPError as fault:
-            raise ControlFailed(ExitCode.ANSWER_INCOMPLETE, f"{self._where} broke off: {fault}") from fault
+        with _broken_off(self._where), self._client.stream("GET", _url(path)) as answer:
+            if answer.is_error:
+                answer.read()
+                raise ApiRefused(answer.status_code, _reason(answer, path))
+            fields: dict[str, str] = {}
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                if name:
+                    fields[name] = value
+                elif not line:
+                    if "data" in fields:
+                        yield fields.get("id", ""), fields.get("event", "message"), fields["data"]
+                    fields = {}
 
     def put(self, *path: str, body: Any = None) -> Any:
         return self._ask("PUT", path, body=body)

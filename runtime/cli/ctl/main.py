@@ -85,7 +85,7 @@ SECTIONS: Final = (
     ),
     Section("Shovels and federation", "links", "list_federations list_shovels"),
     Section("Definitions", "definitions", "export_definitions import_definitions"),
-    Section("The log", "logs", "log_location log_tail rotate_logs set_log_level"),
+    Section("The log", "logs", "log_location log_tail log_tail_stream rotate_logs set_log_level"),
 )
 COMMANDS: Final = {name: section.room for section in SECTIONS for name in section.names.split()}
 _ATTRIBUTES: Final = {"help": "show_help"}  # the others are called as their functions are

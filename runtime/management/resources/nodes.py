@@ -102,7 +102,7 @@ async def _document(broker: Broker) -> Document:
         "cpu_sys_time": round(processes.system_seconds * 1000),
         "db_dir": status.data_directory,
         "config_files": [],
-        "log_files": ["stderr"],
+        "log_files": [broker.settings.main.log_file or "stderr"],
         "enabled_plugins": [],
         "applications": [],
         "auth_mechanisms": [{"name": name, "description": "", "enabled": True} for name in ("PLAIN", "AMQPLAIN")],

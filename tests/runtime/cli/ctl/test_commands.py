@@ -16,7 +16,7 @@ from runtime.cli.ctl.main import COMMANDS, SECTIONS, ebbmqctl
 
 RABBITMQCTL = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
 
-# `rabbitmqctl help --list-commands`, and those of the tools beside it, without what is about logs.
+# `rabbitmqctl help --list-commands`, and those of the tools beside it.
 OF_RABBITMQ = {
     "rabbitmqctl": (
         "autocomplete help version await_startup reset shutdown start_app stop stop_app wait await_online_nodes "
@@ -33,7 +33,8 @@ OF_RABBITMQ = {
         "set_vhost_tags trace_off trace_on decode encode environment set_cluster_name set_disk_free_limit "
         "set_vm_memory_high_watermark export_definitions import_definitions enable_feature_flag list_feature_flags "
         "close_all_connections close_all_user_connections close_connection eval eval_file exec force_gc "
-        "resume_listeners suspend_listeners delete_queue purge_queue hipe_compile node_health_check"
+        "resume_listeners suspend_listeners delete_queue purge_queue hipe_compile node_health_check rotate_logs "
+        "set_log_level"
     ),
     "rabbitmq-diagnostics": (
         "alarms check_alarms check_certificate_expiration check_if_node_is_mirror_sync_critical "
@@ -43,7 +44,7 @@ OF_RABBITMQ = {
         "quorum_status remote_shell runtime_thread_stats server_version stream_status tls_versions certificates "
         "command_line_arguments disable_auth_attempt_source_tracking enable_auth_attempt_source_tracking "
         "erlang_cookie_hash erlang_cookie_sources os_env reset_node_auth_attempt_metrics resolve_hostname "
-        "resolver_info reclaim_quorum_memory"
+        "resolver_info reclaim_quorum_memory log_tail log_tail_stream log_location"
     ),
     "rabbitmq-queues": "grow rebalance shrink add_member delete_member peek",
     "rabbitmq-upgrade": ("await_online_quorum_plus_one await_online_synchronized_mirror drain post_upgrade revive"),
@@ -56,7 +57,6 @@ OF_LAVINMQ = (
     "list_federations add_federation delete_federation export_definitions import_definitions definitions status "
     "cluster_status gc_collect stop_app start_app"
 )
-ABOUT_LOGS = frozenset(("rotate_logs", "set_log_level", "log_location", "log_tail", "log_tail_stream"))
 
 # What stands behind `Usage` of what works here, with every option.
 LINES = (
@@ -106,6 +106,10 @@ LINES = (
     "list_node_auth_attempt_stats --by-source",
     "check_port_listener 5672",
     "check_protocol_listener amqp",
+    "log_tail --number 5 --timeout 5",
+    "log_tail_stream -d 5 --timeout 5",
+    "log_location --all",
+    "set_log_level debug",
     # lavinmqctl's
     (
         "create_queue q --durable --auto-delete --expires 5 --max-length 5 --message-ttl 5 --delivery-limit 5 "
@@ -142,7 +146,7 @@ def test_the_list_of_commands_is_rabbitmqctls(tmp_path: Path) -> None:
         [RABBITMQCTL, "help", "--list-commands"], env=surroundings, capture_output=True, text=True, check=True
     )
     told = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("   ")}
-    assert told - ABOUT_LOGS == set(OF_RABBITMQ["rabbitmqctl"].split())
+    assert told == set(OF_RABBITMQ["rabbitmqctl"].split())
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.partition(" ")[0])
