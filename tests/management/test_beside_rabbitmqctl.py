@@ -36,7 +36,7 @@ FILLING = (
     ("set_user_limits", "ann", '{"max-connections": 5}'),
     ("set_vhost_limits", '{"max-queues": 500}'),
     ("set_policy", "short", "^o", '{"max-length": 7}', "--apply-to", "queues", "--priority", "3"),
-    ("set_operator_policy", "calm", ".*", '{"message-ttl": 100000}', "--apply-to", "queues"),
+    ("set_operator_policy", "calm", ".*", '{"message-ttl": 100000000}', "--apply-to", "queues"),
     ("set_global_parameter", "anything", '{"a": [1, "b"]}'),
 )
 SAME = (
