@@ -191,10 +191,10 @@ simulate: build $(VENV)/.installed-test ## a broker under seeded clients and fau
 	@$(BIN)/python -m tests.simulation --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # make torture SEED=17 ROUNDS=10: the rounds of one seed again
-ROUNDS ?= 50
+ROUNDS ?= 200
 SEED   ?=
 
-torture: build $(VENV)/.installed-test ## kill -9 under load, again and again, with audits (ROUNDS=50 SEED=)
+torture: build $(VENV)/.installed-test ## kill -9 under load, again and again, with audits (ROUNDS=200 SEED=)
 	@$(BIN)/python -m tests.torture --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 $(VENV)/.installed-bench: $(VENV)/.installed-test

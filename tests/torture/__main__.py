@@ -14,7 +14,7 @@ ROUNDS_OF_LIFE = 10
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="of the first ten rounds")
     options = parser.parse_args()
     seed, left = options.seed, options.rounds
