@@ -150,10 +150,11 @@ def death_of(seed: int, number: int) -> str:
 
 
 class Load:
-    """The clients of one vhost, on a few connections with a few channels each."""
+    """The clients of one vhost, on a few connections with a few channels each; now and then one hangs up."""
 
-    def __init__(self, life: Life, vhost: str, lines: ExitStack, random: Random) -> None:
+    def __init__(self, life: Life, vhost: str, lines: ExitStack, random: Random, *, hangs_up: bool = True) -> None:
         self._life, self._vhost, self._stack = life, vhost, lines
+        self._hangs_up = hangs_up
         self._ledger = life.ledger(vhost)
         self._lines: dict[int, tuple[Line, dict[int, Actor]]] = {}
         for _ in range(random.randint(3, 6)):
@@ -188,12 +189,21 @@ class Load:
     def is_half_cut_off(self) -> bool:
         return len({line.is_cut_off for line, _ in self._lines.values()}) > 1
 
+    @property
+    def blocked(self) -> set[bool]:
+        """Whether those who publish were told to wait: of each connection that has such."""
+        return {
+            line.is_blocked
+            for line, actors in self._lines.values()
+            if any(isinstance(actor, Publisher | Committer) for actor in actors.values())
+        }
+
     def play(self, random: Random) -> None:
         """One deed of somebody, and whatever has come meanwhile."""
         line, actors = random.choice(list(self._lines.values()))
         if not line.is_cut_off:
             random.choice(list(actors.values())).act(random)
-            if random.random() < 0.002 and len(self._lines) > 2:
+            if random.random() < 0.002 and len(self._lines) > 2 and self._hangs_up:
                 self._hang_up(line)
         for line, actors in self._lines.values():
             self._exchange(line, actors)

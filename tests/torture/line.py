@@ -25,6 +25,7 @@ DELIVER: Final = commands.Basic.Deliver.index
 GET_OK: Final = commands.Basic.GetOk.index
 RETURN: Final = commands.Basic.Return.index
 _WITH_CONTENT: Final = frozenset((DELIVER, GET_OK, RETURN))
+_BLOCKING: Final = {commands.Connection.Blocked.index: True, commands.Connection.Unblocked.index: False}
 
 
 class Heard(NamedTuple):
@@ -43,6 +44,7 @@ class Line(RawClient):
         super().__init__(port)
         self.is_cut_off = False
         self.is_leaving = False
+        self.is_blocked = False  # told that what it publishes has to wait
         self._unsent = bytearray()
         self._open_contents: dict[int, _Content] = {}
         try:
@@ -133,6 +135,7 @@ class Line(RawClient):
             index = int.from_bytes(payload[:4], "big")
             if index == commands.Connection.Close.index:
                 self.say(method_frame(0, commands.Connection.CloseOk()))
+            self.is_blocked = _BLOCKING.get(index, self.is_blocked)
             if index not in _WITH_CONTENT:
                 return Heard(channel, index, payload, b"")
             self._open_contents[channel] = _Content(index, payload)
