@@ -106,6 +106,32 @@ def test_a_drained_broker_comes_back_with_its_messages(new_broker: StartBroker) 
     assert broker.stop() == 0
 
 
+def test_nothing_acknowledged_comes_back_after_term(new_broker: StartBroker) -> None:
+    broker = new_broker().start()
+    channel = connect(broker).channel()
+    channel.queue_declare("jobs", durable=True)
+    channel.confirm_delivery()
+    for number in range(40):
+        channel.basic_publish("", "jobs", b"%d" % number, PERSISTENT)
+    tags = [channel.basic_get("jobs")[0].delivery_tag for _ in range(40)]
+    channel.basic_ack(tags[9], multiple=True)
+    for tag in tags[10::2]:
+        channel.basic_ack(tag)
+    # Acknowledgements have no answer: once a later request is answered, they were taken in before it.
+    channel.queue_declare("jobs", passive=True)
+
+    assert broker.stop() == 0
+
+    broker.start()
+
+    with closing(connect(broker)) as connection:
+        channel = connection.channel()
+        assert channel.queue_declare("jobs", passive=True).method.message_count == 15
+        bodies = [channel.basic_get("jobs", auto_ack=True)[2] for _ in range(15)]
+    assert bodies == [b"%d" % number for number in range(11, 40, 2)]
+    assert broker.stop() == 0
+
+
 def test_a_second_signal_ends_at_once(new_broker: StartBroker) -> None:
     """The client never answers its close, so a patient drain would take the whole minute."""
     broker = new_broker(arguments=["--set", "main.drain_seconds=60"]).start()

@@ -52,6 +52,25 @@ def test_a_persistent_message_for_a_durable_queue_waits_for_the_disk(
     assert confirmed(client.replies()) == [(1, False)]
 
 
+@pytest.mark.parametrize("name", ["named", ""])
+@pytest.mark.parametrize(
+    ("facts", "is_kept"),
+    [({"durable": False}, False), ({"durable": True, "exclusive": True}, False), ({"durable": True}, True)],
+)
+def test_what_a_queue_is_decides_whether_it_survives_and_not_who_named_it(
+    world: World, client: Client, name: str, facts: dict[str, bool], is_kept: bool
+) -> None:
+    world.syncs_by_itself = True
+    queue = client.declare(name, **facts).queue
+    client.publish("", queue, b"dig", persistent=True)
+    assert confirmed(client.replies()) == [(1, False)]
+
+    after = world.crash()
+
+    assert (after.vhost.find_queue(queue) is not None) == is_kept
+    assert not is_kept or after.client().open().drain(queue) == [b"dig"]
+
+
 def test_a_message_without_a_queue_is_confirmed(client: Client) -> None:
     client.publish("", "nowhere", b"lost", persistent=True)
 

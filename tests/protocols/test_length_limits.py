@@ -89,6 +89,23 @@ def test_publishes_of_one_turn_are_confirmed_and_refused_one_by_one(client: Clie
     assert answers == [("Ack", 2, True), ("Nack", 3, False), ("Ack", 4, False)]
 
 
+def test_what_other_queues_have_taken_of_a_refused_publish_stays_there(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    client = world.client().open()
+    client.declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    client.declare("other", durable=True)
+    for queue in ("full", "other"):
+        client.bind("amq.fanout", queue)
+    client.ask(commands.Confirm.Select())
+    for number in range(2):
+        client.publish("amq.fanout", "", b"%d" % number, persistent=True)
+    assert [type(reply).__name__ for reply in client.replies()] == ["Ack", "Nack"]
+
+    survivor = world.crash().client().open()
+
+    assert (survivor.drain("full"), survivor.drain("other")) == ([b"0"], [b"0", b"1"])
+
+
 def test_a_full_queue_with_a_consumer_serves_it_instead_of_refusing(client: Client) -> None:
     client.declare("q", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
     client.consume("q")

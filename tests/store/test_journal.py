@@ -281,6 +281,24 @@ def test_a_refused_write_keeps_everything_for_the_next_one(stores: Stores) -> No
     assert stores.again(stores.files.restart()).bodies() == [b"%d" % number for number in range(30)]
 
 
+def test_what_is_settled_while_writes_are_refused_is_kept_in_memory_only(stores: Stores) -> None:
+    (store,) = stores.stores
+    for number in range(3):
+        store.append(record(b"%d" % number))
+    stores.finish_turn()
+    positions = [position for position, _ in take(store)]
+    stores.files.refuse(0)
+    store.settle_many(array("Q", positions[:2]))
+    with pytest.raises(OSError, match="No space"):
+        stores.finish_turn()
+
+    assert stores.again(stores.files.restart()).bodies() == [b"0", b"1", b"2"]
+
+    stores.files.accept_everything()
+    stores.finish_turn()
+    assert stores.again(stores.files.restart()).bodies() == [b"2"]
+
+
 class Ledger:
     """What must be true after a sudden end of each queue: numbers of messages, in order of publishing."""
 
