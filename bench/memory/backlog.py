@@ -8,7 +8,8 @@ half. At last the broker is ended and started over what is left, none of it in t
 each time has gone through the queues before the first reading: what consuming takes is no part of the backlog.
 
 Private memory is that of all processes without pages of message files, which are the page cache's, mapped or not;
-`fincore` (util-linux) says how much of them that has.
+`fincore` (util-linux) says how much of them that has. Not for RabbitMQ: it
+maps no message files and cannot be asked for a pass, and that is what most of the table is about.
 """
 
 import argparse

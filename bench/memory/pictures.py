@@ -14,6 +14,7 @@ from bench.fresh_rabbitmq import find_version
 from bench.memory import spike, tight
 from bench.memory.plot import Curve, Panel, draw
 from bench.memory.recorder import Point, Recorder, passes_of
+from bench.memory.subject import EBBMQ, RABBITMQ, started
 from bench.memory.tide import Size
 from bench.page import IMAGES, machine
 from ipc.messages import control
@@ -35,16 +36,16 @@ class Spikes(Struct, frozen=True):
 
     @classmethod
     def record(cls, broker: str, *, level: str, seconds: float, arguments: tuple[str, ...] = ()) -> "Spikes":
-        with spike.started(broker, list(arguments)) as running, Recorder(running.root) as recorder:
-            outcomes = spike.measure(running, Size(), times=2, keep_each=0, level=level, seconds=seconds)
-            passes = passes_of(running.data) if running.data is not None else []
+        with started(broker, arguments) as subject, Recorder(subject.root) as recorder:
+            outcomes = spike.measure(subject, Size(), times=2, keep_each=0, level=level, seconds=seconds)
+            passes = passes_of(subject.data) if subject.data is not None else []
         return cls(tuple(outcomes), tuple(recorder.points), tuple(passes))
 
 
 def draw_spike() -> None:
-    asked = Spikes.record("ebbmq", level="release", seconds=spike.WATCHED_SECONDS)
+    asked = Spikes.record(EBBMQ, level="release", seconds=spike.WATCHED_SECONDS)
     idle = ("--set", f"compaction.idle_trim_seconds={IDLE_TRIM_SECONDS:g}")
-    alone = Spikes.record("ebbmq", level=spike.NOBODY, seconds=2 * IDLE_TRIM_SECONDS, arguments=idle)
+    alone = Spikes.record(EBBMQ, level=spike.NOBODY, seconds=2 * IDLE_TRIM_SECONDS, arguments=idle)
     panels = [
         Panel("two spikes, SIGUSR1 after each", (Curve.private("EbbMQ", asked.points, OURS),), asked.passes),
         Panel(
@@ -56,7 +57,7 @@ def draw_spike() -> None:
     rows = [("EbbMQ, SIGUSR1", asked), (f"EbbMQ, {2 * IDLE_TRIM_SECONDS:g} s later", alone)]
     version = find_version()
     if version is not None:
-        theirs = Spikes.record("rabbitmq", level=spike.NOBODY, seconds=2 * IDLE_TRIM_SECONDS)
+        theirs = Spikes.record(RABBITMQ, level=spike.NOBODY, seconds=2 * IDLE_TRIM_SECONDS)
         name = f"RabbitMQ {version}"
         curves = (Curve.private("EbbMQ, SIGUSR1", asked.points, OURS), Curve.private(name, theirs.points, THEIRS))
         panels.append(Panel("two spikes on both brokers, each at its own pace", curves, is_logarithmic=True))

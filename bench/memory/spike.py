@@ -8,22 +8,14 @@ given the same time.
 """
 
 import argparse
-import os
-import signal
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
-import psutil
 from msgspec import Struct
 
-from bench.fresh_broker import fresh_broker
-from bench.fresh_rabbitmq import fresh_rabbitmq
 from bench.memory.readings import MEGABYTE, Ebb, await_steady, megabytes, private_bytes
+from bench.memory.subject import Subject, add_option, started
 from bench.memory.tide import Size, Tide
 from bench.page import machine
 from runtime.supervisor.descriptors import raise_limit
@@ -32,8 +24,6 @@ LEFT_BYTES_MAX: Final = 15 * MEGABYTE
 AT_ONCE_SECONDS: Final = 2.0
 WATCHED_SECONDS: Final = 4.0
 NOBODY: Final = "nobody asks"
-PRESSURES: Final = 4  # in a row: trim, release, critical, critical
-PRESSURE_SECONDS: Final = 0.5
 WARM_UP: Final = Size(connections=2, channels=2, queues=2, deliveries=2)
 KEPT_EACH: Final = 100
 STEADY_BYTES: Final = 200_000
@@ -54,57 +44,26 @@ class Outcome(Struct, frozen=True):
         return (self.peak - self.ebb.at_once) / (self.peak - self.before)
 
 
-class Running(Struct, frozen=True):
-    port: int
-    root: psutil.Process
-    pressure: Path | None  # a FIFO that says memory is short, as systemd would; None: knows no such thing
-    data: Path | None  # an EbbMQ's
-
-    def ask(self, level: str) -> None:
-        """Have it give back memory: "release" by signal, "critical" by pressure that does not end."""
-        if self.pressure is None:
-            return
-        if level == "release":
-            self.root.send_signal(signal.SIGUSR1)
-        for _ in range(PRESSURES if level == "critical" else 0):
-            self.pressure.write_bytes(b"short")
-            time.sleep(PRESSURE_SECONDS)
-
-
-@contextmanager
-def started(broker: str, arguments: list[str]) -> Iterator[Running]:
-    if broker == "rabbitmq":
-        with fresh_rabbitmq() as node:
-            yield Running(node.port, node.root, None, None)
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        pressure = Path(directory) / "pressure"
-        os.mkfifo(pressure)
-        quickly = ["--set", f"compaction.cool_down_seconds={PRESSURE_SECONDS / 2}"]
-        with fresh_broker(arguments=[*quickly, *arguments], extra={"MEMORY_PRESSURE_WATCH": str(pressure)}) as ours:
-            yield Running(ours.port, ours.supervisor, pressure, ours.data)
-
-
-def measure(running: Running, size: Size, *, times: int, keep_each: int, level: str, seconds: float) -> list[Outcome]:
+def measure(subject: Subject, size: Size, *, times: int, keep_each: int, level: str, seconds: float) -> list[Outcome]:
     """So many spikes one after the other on one broker, which was used before: first-time costs are not a spike's."""
-    warm_up = Tide(running.port, WARM_UP)
+    warm_up = Tide(subject.port, WARM_UP)
     warm_up.rise()
     warm_up.fall()
     warm_up.close()
-    running.ask("release")
-    before = await_steady(lambda: private_bytes(running.root), within=STEADY_BYTES, seconds_max=STEADY_SECONDS_MAX)
+    subject.ask("release")
+    before = await_steady(lambda: private_bytes(subject.root), within=STEADY_BYTES, seconds_max=STEADY_SECONDS_MAX)
     found = []
     for _ in range(times):
-        tide = Tide(running.port, size)
+        tide = Tide(subject.port, size)
         try:
             tide.rise()
-            peak = private_bytes(running.root)
+            peak = private_bytes(subject.root)
             tide.fall(keep_each=keep_each)
             time.sleep(1)
-            gone = private_bytes(running.root)
-            running.ask(level)
+            gone = private_bytes(subject.root)
+            subject.ask(level)
             at_once = seconds if level == NOBODY else AT_ONCE_SECONDS
-            ebb = Ebb.watch(running.root, before + LEFT_BYTES_MAX, at_once_seconds=at_once, seconds=seconds)
+            ebb = Ebb.watch(subject.root, before + LEFT_BYTES_MAX, at_once_seconds=at_once, seconds=seconds)
             found.append(Outcome(before, peak, gone, ebb))
         finally:
             tide.close()
@@ -138,7 +97,7 @@ HEAD: Final = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--broker", choices=("ebbmq", "rabbitmq"), default="ebbmq")
+    add_option(parser)
     parser.add_argument("--factor", type=float, default=1.0, help="of the spike's size (default: 1)")
     parser.add_argument("--times", type=int, default=2, help="spikes one after the other on one broker (default: 2)")
     parser.add_argument("--keep", action="store_true", help="every hundredth connection, queue and delivery stays")
@@ -151,9 +110,9 @@ def main() -> None:
     arguments = [word for setting in options.set for word in ("--set", setting)]
     spikes: list[list[Outcome]] = [[] for _ in range(options.times)]
     for _ in range(options.repetitions):
-        with started(options.broker, arguments) as running:
+        with started(options.broker, arguments) as subject:
             found = measure(
-                running,
+                subject,
                 size,
                 times=options.times,
                 keep_each=KEPT_EACH if options.keep else 0,

@@ -4,7 +4,8 @@
 lives in a cgroup with that limit and without swap, and so does a process that eats memory in steps, holds it for a
 while and lets go of it, again and again. Publishers are faster than consumers all the while, with persistent, confirmed
 messages from 100 B to 1 MiB; in the end everything is consumed and compared with what was confirmed. What makes the
-load runs outside of the group.
+load runs outside of the group. Not for RabbitMQ: it knows neither pressure nor passes, and how soon one becomes the
+other is what is measured.
 """
 
 import argparse
