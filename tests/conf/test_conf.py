@@ -61,15 +61,25 @@ def test_every_setting_has_its_reason() -> None:
             assert lines[0].startswith("#"), f"no reason given for {lines[0]}"
 
 
-def test_systemd_does_not_retry_what_retrying_cannot_cure() -> None:
+@pytest.fixture
+def service() -> configparser.SectionProxy:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(CONF / "ebbmq.service")
+    return unit["Service"]
+
+
+def test_systemd_does_not_retry_what_retrying_cannot_cure(service: configparser.SectionProxy) -> None:
     incurable = {
         ExitCode.SETTINGS_INVALID,
         ExitCode.DATA_DIRECTORY_UNUSABLE,
         ExitCode.FORMAT_UNKNOWN,
         ExitCode.STORE_DAMAGED,
     }
-    assert {int(code) for code in unit["Service"]["RestartPreventExitStatus"].split()} == incurable
-    assert unit["Service"]["Type"] == "notify"
+    assert {int(code) for code in service["RestartPreventExitStatus"].split()} == incurable
+    assert service["Type"] == "notify"
+
+
+def test_systemd_hands_over_a_watch_on_the_units_memory_pressure(service: configparser.SectionProxy) -> None:
+    """As docs/deployment.md says; `auto` does without where memory is not accounted for, which is no reason to fail."""
+    assert service["MemoryPressureWatch"] == "auto"
