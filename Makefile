@@ -137,6 +137,7 @@ bench: build $(VENV)/.installed-bench ## the matrix beside RabbitMQ, and memory,
 	@$(BIN)/python -m bench.matrix --cases "$(CASES)" $(BENCH_WRITE) $(BENCH_ARGS)
 	if [ -z "$(CASES)" ]; then
 	    $(BIN)/python -m bench.standing --write
+	    $(BIN)/python -m bench.durability --write
 	    $(BIN)/python -m bench.footprint --write
 	    $(BIN)/python -m bench.account --write
 	    $(BIN)/python -m bench.management --write
