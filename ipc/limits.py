@@ -139,6 +139,7 @@ COPIED_BETWEEN_SYNCS_FILES: Final = 256  # small ones share a commit of the file
 # compaction -----------------------------------------------------------------------------------------------------------
 SLICE_SECONDS_MAX: Final = 0.001  # the longest a compaction slice may hold the event loop
 STEPS_PER_CLOCK_CHECK: Final = 16  # when none of them freed anything
+PASS_INTERRUPTIONS_MAX: Final = 1000  # between two steps by lack of memory, until the pass is given up
 COLLECTIONS_PER_STEP: Final = 64  # looked at in one step, of those nested in a dictionary
 DEQUE_COPY_ENTRIES_MAX: Final = 1024  # what a deque hides is at most this many entries' room, so longer ones stay
 GARBAGE_SECONDS_MIN: Final = 1.0  # between two collections of cycles, which hold the event loop

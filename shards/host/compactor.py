@@ -25,6 +25,7 @@ from ipc.limits import (
     GARBAGE_BYTES_CRITICAL_MAX,
     GARBAGE_BYTES_MAX,
     GARBAGE_SECONDS_MIN,
+    PASS_INTERRUPTIONS_MAX,
     SLICE_SECONDS_MAX,
     STEPS_PER_CLOCK_CHECK,
     VHOSTS_REPORTED_MAX,
@@ -144,15 +145,23 @@ class Compactor:
     async def _shrink(self, level: Level, policy: ShrinkPolicy, tally: "_Tally", pause: Pause) -> None:
         with closing(cascade(self._root, level, policy)) as steps:
             try:
-                while (ending := self._slice(steps, tally)) is not _Ending.PASS_DONE:
-                    if isinstance(ending, Offload):
-                        await _offload(ending, tally)
-                    else:
-                        await pause()
+                for _ in range(PASS_INTERRUPTIONS_MAX):
+                    try:
+                        await self._take(steps, tally, pause)
+                        break
+                    except MemoryError as fault:  # not in a step, of which the walk itself makes a failure: go on
+                        tally.failed("pass", str(fault) or type(fault).__name__)
             except Exception:  # noqa: BLE001 - a pass is not worth a shard
                 # An owner is broken. What the pass did so far holds, and its clients need not pay for the defect.
                 _LOG.exception("compaction pass cut short by a defect")
                 tally.failed("defect", "see the log")
+
+    async def _take(self, steps: Iterator[tuple[Label, Step]], tally: "_Tally", pause: Pause) -> None:
+        while (ending := self._slice(steps, tally)) is not _Ending.PASS_DONE:
+            if isinstance(ending, Offload):
+                await _offload(ending, tally)
+            else:
+                await pause()
 
     def _slice(self, steps: Iterator[tuple[Label, Step]], tally: "_Tally") -> "Offload | _Ending":
         """Take steps until the slice is over, or the pass, or blocking work is met."""

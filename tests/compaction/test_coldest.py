@@ -20,7 +20,8 @@ def kept(offers: list[tuple[int, int]], bytes_max: int) -> list[tuple[int, int]]
     coldest = Coldest(bytes_max)
     for used_at, size_bytes in offers:
         coldest.offer("", Cold(used_at, size_bytes, nothing))
-    return [(cold.used_at, cold.size_bytes) for _label, cold in filter(None, coldest.take())]
+    coldest.order()
+    return [(cold.used_at, cold.size_bytes) for *_, cold in coldest.take()]
 
 
 @given(
@@ -58,9 +59,11 @@ def test_it_is_bounded_however_small_they_are(is_warming: bool) -> None:
     assert found == [(time, 1) for time in range(COLD_OFFERS_MAX)]
 
 
-def test_nothing_is_held_that_was_taken() -> None:
+def test_nothing_is_held_that_was_taken_and_forgotten() -> None:
     coldest = Coldest(100)
-    coldest.offer("", Cold(1, 10, nothing))
-    assert len(list(coldest.take())) == 1
+    for time in range(3):
+        coldest.offer("", Cold(time, 10, nothing))
+    for left, _offer in zip((2, 1, 0), coldest.take(), strict=True):
+        coldest.forget()
 
-    assert list(coldest.take()) == []
+        assert len(coldest) == left

@@ -154,6 +154,27 @@ async def test_failures_are_counted_and_the_pass_goes_on() -> None:
     assert reclaimed.freed_bytes_by_kind == {"set": 1}
 
 
+async def test_no_memory_between_two_steps_is_counted_and_the_pass_goes_on() -> None:
+    clock = Clock()
+    asked = 0
+
+    def poor() -> float:
+        nonlocal asked
+        asked += 1
+        if asked in (3, 5):
+            raise MemoryError
+        return clock()
+
+    owner = Scripted(*(Freed("dict", 1) for _ in range(10)), clock=clock, seconds=SLICE_SECONDS_MAX)
+
+    reclaimed = await Compactor(Root(owner), shard=0, clock=poor).run_pass(
+        Compact(1, Level.TRIM, "test"), SETTINGS, now=0
+    )
+
+    assert reclaimed.freed_bytes_by_kind == {"dict": 10}
+    assert reclaimed.failures == 2
+
+
 async def test_a_defect_ends_the_pass_but_not_the_shard() -> None:
     def defect() -> None:
         raise KeyError("defect")

@@ -1,5 +1,6 @@
 """Memory runs out at any step of a pass over a loaded shard: every collection stays whole and the pass goes on."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -12,7 +13,7 @@ from msgspec import structs
 from ipc.messages.commands import Level
 from ipc.settings import CompactionSettings
 from shards.compaction.cascade import cascade
-from shards.compaction.compactable import Failed, Offload, ShrinkPolicy
+from shards.compaction.compactable import Failed, Freed, Offload, ShrinkPolicy, Step
 from shards.compaction.shrink import RULES, Rule
 from tests.compaction.heap_walk import declared, owners
 from tests.host.test_heap_walk import LoadedShard, loaded_world
@@ -114,35 +115,58 @@ def _no_memory(_old: object) -> object:
     raise MemoryError
 
 
+STRIDE = 23
+"""Of the allocations of a pass, every so many-th fails in its turn: some six thousand would take two minutes."""
+
+
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="asks the interpreter's own allocator")
-def test_the_interpreter_itself_without_memory_leaves_collections_whole() -> None:
-    """Every N-th allocation inside a step fails, not only the copy's."""
+@pytest.mark.parametrize("level", Level)
+def test_an_allocation_that_fails_anywhere_in_a_pass_costs_one_step_or_one_owner(
+    loaded: LoadedShard, level: Level
+) -> None:
+    """Not only of copies: of the walk, of its steps, of what owners do by themselves, of what is said of it all."""
+    run(loaded, failing_at(0)[0], level)
+    expected = content_of(loaded)
+    policy = ShrinkPolicy.at(CLOSE, now=loaded.now)
+    wanted = left = injected = 0
+    for allocation in count(level.value, STRIDE):  # not the same ones at every level
+        outgrown(loaded)
+        wanted += shrinkable(loaded, level)
+
+        failures = failures_without(allocation, cascade(loaded.shard, level, policy))
+
+        assert content_of(loaded) == expected, allocation
+        left += shrinkable(loaded, level)
+        if not failures:
+            break  # a pass has fewer allocations
+        assert len(failures) == 1, allocation
+        injected += 1
+    assert injected > 100, "too little was allocated to prove anything"
+    assert left < wanted / 20, "passes did not go on"
+
+
+def shrinkable(world: LoadedShard, level: Level) -> int:
+    """How many collections a pass would find worth it."""
+    policy = structs.replace(ShrinkPolicy.at(CLOSE, now=world.now), is_dry=True)
+    return sum(isinstance(step, Freed) and step.size_bytes > 0 for _, step in cascade(world.shard, level, policy))
+
+
+def failures_without(allocation: int, steps: Iterator[tuple[str, Step]]) -> list[Failed]:
+    """Of a pass in which this allocation fails, counted from the pass's first; allocates nothing itself until then."""
     testcapi = pytest.importorskip("_testcapi")
-    held = {number: str(number) for number in range(2000)}
-    for number in range(10, 2000):
-        del held[number]
-    expected = dict(held)
-    policy = ShrinkPolicy.at(CLOSE, now=1)
-
-    class Owner:
-        def __init__(self, held: dict[int, str]) -> None:
-            self.held = held
-
-    kind, rule = dict, RULES[dict]
-    outcomes = set()
-    for allocation in range(40):
-        owner = Owner(dict(held))
-        try:
-            testcapi.set_nomemory(allocation, allocation + 1)
-            try:
-                fresh = rule.copy(owner.held)
-                owner.held = fresh
-            finally:
-                testcapi.remove_mem_hooks()
-        except MemoryError:
-            outcomes.add("failed")
-        else:
-            outcomes.add("copied")
-        assert owner.held == expected
-    assert outcomes == {"failed", "copied"}
-    assert policy.rules[kind] is rule
+    failures = []
+    gc.disable()  # what it allocates by itself fails without a word
+    testcapi.set_nomemory(allocation, allocation + 1)
+    try:
+        for _label, step in steps:
+            if isinstance(step, Failed):
+                failures.append(step)
+            elif isinstance(step, Offload):
+                try:
+                    step.work()
+                except (MemoryError, OSError) as fault:
+                    failures.append(Failed("offload", str(fault)))
+    finally:
+        testcapi.remove_mem_hooks()
+        gc.enable()
+    return failures
