@@ -132,6 +132,10 @@ class AlarmsChanged(Command, frozen=True):
     alarms: Alarms
 
 
+IDLE: Final = "idle"
+"""The trigger of passes that nobody asked for."""
+
+
 class Compact(Command, frozen=True):
     """Run a compaction pass; answered by `Reclaimed` with the same `pass_number`."""
 

@@ -337,17 +337,24 @@ class ShardMemory(Reply, frozen=True):
     age_seconds: float
 
 
+Role: TypeAlias = Literal["shard", "supervisor", "management"]
+"""Which process takes part in passes."""
+
+
 class ProcessMemory(Reply, frozen=True):
     """A process that holds no vhost."""
 
-    role: Literal["supervisor", "template"]
+    role: Literal["supervisor", "template", "management"]
     pid: int
     reading: Reading
     by_kind: dict[str, int] = {}  # of it, as far as it is accounted for
 
 
 class Reclaimable(Reply, frozen=True):
-    shard: int
+    """What a pass would free in one process."""
+
+    shard: int | None  # None: it is no shard
+    role: Role
     level: LevelName
     by_kind: dict[str, int]
     by_vhost: dict[str, int]
@@ -365,14 +372,15 @@ class Pass(Reply, frozen=True):
     trigger: str
     began_at: float  # seconds since 1970
     seconds: float | None  # None: it is not over yet
-    unanswered: tuple[int, ...]  # shards
+    unanswered: tuple[int, ...]  # shards; below 0: other processes
 
 
 class Reclaimed(Reply, frozen=True):
     """What one pass gave back in one process."""
 
     number: int
-    shard: int | None  # None: the supervisor
+    shard: int | None  # None: it is no shard
+    role: Role
     seconds: float
     slice_seconds_longest: float
     steps: int
@@ -380,7 +388,7 @@ class Reclaimed(Reply, frozen=True):
     by_vhost: dict[str, int]
     failures: int
     before: Reading
-    after: Reading
+    after: Reading  # all zeros where the process ended with the pass
 
 
 class PassCount(Struct, frozen=True):

@@ -4,9 +4,10 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from ipc.messages.commands import Compact
 from ipc.messages.control import ControlReply, ControlRequest
 from ipc.messages.logins import Attempt
-from ipc.messages.reports import Hello
+from ipc.messages.reports import Hello, Reclaimed
 from ipc.settings import Settings
 
 # from the management process ------------------------------------------------------------------------------------------
@@ -61,7 +62,9 @@ class Abandon(Upward, frozen=True):
     """Nobody waits any more for the answer with this number."""
 
 
-ManagementReport: TypeAlias = Hello | AskShards | Enter | AskSupervisor | Follow | MayTry | Attempted | Abandon
+ManagementReport: TypeAlias = (
+    Hello | AskShards | Enter | AskSupervisor | Follow | MayTry | Attempted | Abandon | Reclaimed
+)
 
 
 # to the management process --------------------------------------------------------------------------------------------
@@ -136,5 +139,5 @@ class Over(Downward, frozen=True):
 
 
 ManagementCommand: TypeAlias = (
-    Begin | Reconfigured | DirectoryChanged | Heard | Told | Entered | Barred | Patience | Over
+    Begin | Reconfigured | DirectoryChanged | Heard | Told | Entered | Barred | Patience | Over | Compact
 )

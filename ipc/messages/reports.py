@@ -65,10 +65,15 @@ class MemoryReading(Struct, frozen=True, array_like=True):
     private: int
 
 
-class Reclaimed(Report, frozen=True):
-    """What one pass gave back in one process."""
+SUPERVISOR: Final = -1
+MANAGEMENT: Final = -2
+"""The numbers under which those report that are no shards."""
 
-    shard: int  # -1: the supervisor itself
+
+class Reclaimed(Report, frozen=True):
+    """What one pass gave back in one process; `after` is all zeros where that ends for it."""
+
+    shard: int  # or one of the two above
     pass_number: int
     level: Level
     trigger: str

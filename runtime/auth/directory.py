@@ -106,6 +106,16 @@ class Directory(Owner):
         """None: the copy is read anew with every change, and so never larger than what it holds."""
         return ()
 
+    def release(self) -> None:
+        """SQLite's cache of pages; not while somebody changes something, who would have to wait."""
+        if self._changing.acquire(blocking=False):
+            try:
+                self._connection.execute("PRAGMA shrink_memory")
+            except sqlite3.Error:
+                pass  # closed by now
+            finally:
+                self._changing.release()
+
     def reload(self) -> None:
         """Read everything again: another process may have written. Raises sqlite3.Error."""
         with self._changing:

@@ -15,6 +15,7 @@ Checks of passwords are so slow that no more can be wrong within the seconds tha
 are very cheap ones from elsewhere; then the oldest are forgotten first.
 """
 
+import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 from ipaddress import IPv6Address, ip_address
@@ -23,8 +24,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ipc.limits import GUESSES_REMEMBERED_MAX, LOGINS_KNOWN_MAX
+from ipc.messages.commands import Level
 from ipc.settings import UserSettings
-from runtime.owner import Owner
+from runtime.owner import Owner, Rebuilding
 
 _HOST_BITS: Final = 64
 
@@ -46,6 +48,12 @@ class Guesses(Owner):
         self._by_source: OrderedDict[str, Window] = OrderedDict()
         self._by_user: OrderedDict[str, Window] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # who has logged in from where
+
+    def shed(self, how: Rebuilding) -> int:
+        """What has ended; never whom to make wait, nor whom others' guesses do not keep out."""
+        if how.level < Level.CRITICAL:
+            return 0
+        return sum(_end(windows, how) for windows in (self._by_both, self._by_source, self._by_user))
 
     def wait_seconds(self, user: str, address: str, settings: UserSettings, now: float) -> float:
         """Until this user may be tried again from this address; 0: now."""
@@ -92,10 +100,25 @@ def _left(window: Window | None, failures_max: int, now: float) -> float:
 
 
 def _count(windows: "OrderedDict[Any, Window]", key: Hashable, now: float, ends: float) -> None:
-    """All last equally long, so the first of them is the first to end."""
-    while windows and (next(iter(windows.values())).ends <= now or len(windows) >= GUESSES_REMEMBERED_MAX):
+    while windows and _first(windows).ends <= now:
+        windows.popitem(last=False)
+    while len(windows) >= GUESSES_REMEMBERED_MAX:
         windows.popitem(last=False)
     window = windows.get(key)
     if window is None:
         window = windows[key] = Window(ends)
     window.count += 1
+
+
+def _end(windows: "OrderedDict[Any, Window]", how: Rebuilding) -> int:
+    """The bytes of those that have ended, oldest first, which are let go of."""
+    ended = [key for key, window in windows.items() if window.ends <= how.now]
+    size_bytes = sum(sys.getsizeof(windows[key]) for key in ended)
+    for key in () if how.is_dry else ended:
+        del windows[key]
+    return size_bytes
+
+
+def _first(windows: "OrderedDict[Any, Window]") -> Window:
+    """All last equally long, so this is the first to end."""
+    return next(iter(windows.values()))

@@ -69,7 +69,7 @@ class RecentLogins(Owner):
     A changed password changes the hash, so what is remembered of the old one can never match again.
     """
 
-    COLLECTIONS = ("_known_until",)
+    CACHES = ("_known_until",)
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)

@@ -238,4 +238,4 @@ def _pass_row(done: control.Pass, reports: Sequence[control.Reclaimed]) -> tuple
 
 
 def _process(report: control.Reclaimed) -> str:
-    return "supervisor" if report.shard is None else f"shard {report.shard}"
+    return report.role if report.shard is None else f"shard {report.shard}"

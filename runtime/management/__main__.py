@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import structlog
@@ -14,11 +14,13 @@ from hypercorn.trio import serve
 from hypercorn.typing import ASGIFramework
 from litestar.types import ASGIApp
 
+from ipc.allocator import return_large_blocks
 from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode, StartRefused
 from ipc.limits import HTTP_GRACE_SECONDS, HTTP_HEADER_BYTES_MAX, HTTP_IDLE_SECONDS
 from ipc.link import Link, LinkClosed
 from ipc.log import configure_logging
+from ipc.messages.commands import Compact
 from ipc.messages.fingerprint import fingerprint
 from ipc.messages.management import Begin, ManagementCommand
 from ipc.messages.reports import Hello
@@ -28,6 +30,7 @@ from runtime.management.app import api, metrics_only
 from runtime.management.broker import Broker, ManagementLink
 from runtime.management.hearing import heard_out
 from runtime.management.idleness import Idleness
+from runtime.management.reclaim import Holdings, Reclaim
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("management")
 
@@ -48,9 +51,13 @@ async def _main(end: socket.socket, local: Sequence[int], http: Sequence[int], m
     broker = Broker(link, begin, directory.reload, [_address(descriptor) for descriptor in http])
     gate = Gate(directory, broker, lambda: broker.settings.users)
     idleness = Idleness(lambda: broker.settings.management.idle_seconds)
+    reclaim = Reclaim(Holdings(broker, gate, directory), broker, idleness)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_hear, broker, nursery.cancel_scope)
+            nursery.start_soon(
+                _hear, broker, lambda compact: nursery.start_soon(reclaim.run, compact), nursery.cancel_scope
+            )
+            nursery.start_soon(reclaim.run_when_idle)
             async with trio.open_nursery() as servers:
                 for app, descriptors in (
                     (api(broker, OpenGate(directory)), local),
@@ -71,9 +78,9 @@ async def _serve(idleness: Idleness, app: ASGIApp, descriptors: Sequence[int]) -
     await serve(watched, _config(descriptors), shutdown_trigger=idleness.passed)
 
 
-async def _hear(broker: Broker, everything: trio.CancelScope) -> None:
+async def _hear(broker: Broker, compact: Callable[[Compact], None], everything: trio.CancelScope) -> None:
     try:
-        await broker.run()
+        await broker.run(compact)
     except LinkClosed:
         everything.cancel()  # the supervisor is gone, and its listeners with it
 
@@ -99,6 +106,7 @@ def _config(descriptors: Sequence[int]) -> Config:
 def main() -> None:
     """`python -m runtime.management LOCAL HTTP,… METRICS,… LINK`: descriptors of listeners, and of the link."""
     local, http, metrics, link = sys.argv[1:]
+    return_large_blocks()
     end = socket.socket(fileno=int(link))
     try:
         sys.exit(trio.run(_main, end, _numbers(local), _numbers(http), _numbers(metrics)))

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from litestar import Request
@@ -17,6 +17,7 @@ from ipc.settings import UserSettings
 from runtime.auth.directory import EVERYTHING, Directory, User
 from runtime.auth.login import LoginFailed, Logins, NotFromHere, NotThisWay, Record, TooManyFailures
 from runtime.management.errors import ApiError, NotAuthorized
+from runtime.owner import Owner
 
 ADMINISTRATOR: Final = frozenset({"administrator"})
 MONITORING: Final = ADMINISTRATOR | {"monitoring"}
@@ -99,13 +100,16 @@ class Caller(Struct, frozen=True):
             raise NotAuthorized("User not authorised to access object")
 
 
-class Gate:
+class Gate(Owner):
     """Checks credentials; who guesses wrong too often has to wait."""
 
     def __init__(self, directory: Directory, record: Record, settings: Callable[[], UserSettings]) -> None:
         self.directory = directory
         self._settings = settings
         self._logins = Logins(directory, record, "http", MANAGEMENT)
+
+    def owned(self) -> Iterable[Owner]:
+        return (self._logins,)
 
     async def admit(self, header: str | None, address: str) -> Caller:
         """Raises NotAuthorized (401), and ApiError (429) after too many failures."""

@@ -16,6 +16,7 @@ from ipc.limits import BROKER_ASKED_AT_ONCE_MAX, DESCRIBED_AT_ONCE_MAX, LISTED_M
 from ipc.link import Link, LinkClosed
 from ipc.log import configure_logging
 from ipc.messages import inventory
+from ipc.messages.commands import Compact
 from ipc.messages.control import ControlReply, ControlRequest, LogLines, ReadLog
 from ipc.messages.inventory import CountAll, Counted, Describe, Described, Document, Identity, Kind, Place, Rank
 from ipc.messages.logins import Attempt
@@ -39,7 +40,9 @@ from ipc.messages.management import (
     Told,
     Upward,
 )
+from ipc.messages.reports import Reclaimed
 from ipc.settings import Settings
+from runtime.owner import Owner
 
 ManagementLink = Link[ManagementCommand]
 
@@ -85,8 +88,10 @@ class _Answer:
         self.is_over = trio.Event()
 
 
-class Broker:
+class Broker(Owner):
     """Asks over the link to the supervisor; any number of questions at once, but not too many."""
+
+    COLLECTIONS = ("_open",)
 
     def __init__(
         self,
@@ -106,8 +111,8 @@ class Broker:
         self.log_readers = trio.CapacityLimiter(LOG_READERS_MAX)
         self._limiter = trio.CapacityLimiter(BROKER_ASKED_AT_ONCE_MAX)
 
-    async def run(self) -> None:
-        """Hear what is answered. Raises LinkClosed when the supervisor is gone."""
+    async def run(self, compact: Callable[[Compact], None]) -> None:
+        """Hear what is answered, and told: `compact` begins a pass. Raises LinkClosed when the supervisor is gone."""
         while True:
             word, descriptors = await self._link.receive()
             match word:
@@ -137,6 +142,8 @@ class Broker:
                     configure_logging(main.log_level, main.log_format, path=main.log_file)
                 case DirectoryChanged():
                     self._directory_changed()
+                case Compact():
+                    compact(word)
                 case Begin():
                     pass
 
@@ -295,6 +302,10 @@ class Broker:
         if found is None:
             raise Unavailable("the supervisor does not say what was logged")
         return found
+
+    async def reclaimed(self, report: Reclaimed) -> None:
+        """Tell what a pass gave back."""
+        await self._link.send(report)
 
     async def follow(self) -> None:
         """The directory was changed: returns when the broker acts by it."""

@@ -16,7 +16,7 @@ from ipc.messages import control, reports
 from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, PauseQueue
 from ipc.messages.control import LEVEL_NAMES, LEVELS, LevelName
 from ipc.messages.fingerprint import fingerprint_of
-from ipc.messages.reports import SORTS, Holding, Holdings, MemoryReading
+from ipc.messages.reports import MANAGEMENT, SORTS, SUPERVISOR, Holding, Holdings, MemoryReading
 from ipc.settings import LogLevel, Settings
 from runtime.auth.login_record import LoginRecord
 from runtime.control.server import Say
@@ -29,11 +29,12 @@ from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.inquiries import Gathered, Inquiries
 from runtime.supervisor.log_ring import LogRing
 from runtime.supervisor.passes import Pass
-from runtime.supervisor.reclaim import SUPERVISOR, Reclaim
+from runtime.supervisor.reclaim import Reclaim
 from runtime.supervisor.template import Template
 
 TRIGGER: Final = "control"
 STDERR: Final = "stderr"
+_ROLES: Final[dict[int, control.Role]] = {SUPERVISOR: "supervisor", MANAGEMENT: "management"}
 State: TypeAlias = Literal["starting", "ready", "draining"]
 
 
@@ -54,6 +55,7 @@ class Controls(Struct, frozen=True):
     addresses: Callable[[], tuple[str, ...]]
     fleet: Fleet
     template: Template
+    management_pid: Callable[[], int | None]
     reclaim: Reclaim
     inquiries: Inquiries
     backups: Backups
@@ -128,10 +130,14 @@ async def _memory(controls: Controls, request: control.Memory, say: Say) -> None
         await say(_shard_memory(account, controls.fleet[account.shard].pid))
     own = _reading(await trio.to_thread.run_sync(read_memory))
     await say(control.ProcessMemory("supervisor", os.getpid(), own, {"log": controls.log.size_bytes}))
-    template = controls.template.pid
-    reading = None if template is None else await trio.to_thread.run_sync(read_memory_of, template)
-    if template is not None and reading is not None:
-        await say(control.ProcessMemory("template", template, _reading(reading)))
+    others: tuple[tuple[Literal["template", "management"], int | None], ...] = (
+        ("template", controls.template.pid),
+        ("management", controls.management_pid()),
+    )
+    for role, pid in others:
+        reading = None if pid is None else await trio.to_thread.run_sync(read_memory_of, pid)
+        if pid is not None and reading is not None:
+            await say(control.ProcessMemory(role, pid, _reading(reading)))
     await say(_end(gathered))
 
 
@@ -141,7 +147,8 @@ async def _dry_run(controls: Controls, request: control.DryRun, say: Say) -> Non
     for answer in _in_order(gathered, reports.Reclaimable):
         await say(
             control.Reclaimable(
-                shard=answer.shard,
+                shard=None if answer.shard in _ROLES else answer.shard,
+                role=_ROLES.get(answer.shard, "shard"),
                 level=LEVEL_NAMES[answer.level],
                 by_kind=answer.by_kind,
                 by_vhost=answer.by_vhost,
@@ -377,7 +384,8 @@ async def _say_pass(done: Pass, say: Say) -> None:
 def _reclaimed(report: reports.Reclaimed) -> control.Reclaimed:
     return control.Reclaimed(
         number=report.pass_number,
-        shard=None if report.shard == SUPERVISOR else report.shard,
+        shard=None if report.shard in _ROLES else report.shard,
+        role=_ROLES.get(report.shard, "shard"),
         seconds=report.seconds,
         slice_seconds_longest=report.slice_seconds_longest,
         steps=report.steps,

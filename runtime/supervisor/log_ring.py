@@ -31,7 +31,7 @@ from ipc.limits import (
 from ipc.link import link_pair
 from ipc.messages.commands import Level
 from ipc.messages.log_lines import LogLine
-from runtime.owner import Owner
+from runtime.owner import Owner, Rebuilding
 
 _KEPT_BYTES: Final = {
     Level.TRIM: LOG_KEPT_BYTES_MAX,
@@ -109,9 +109,10 @@ class LogRing(Owner):
                 await self._grown.park()
         return self._extract(number)
 
-    def shed(self, level: Level) -> int:
+    def shed(self, how: Rebuilding) -> int:
         """Let the oldest go when memory is short."""
-        return self._cut(_KEPT_BYTES[level])
+        size_bytes_max = _KEPT_BYTES[how.level]
+        return self._excess(size_bytes_max) if how.is_dry else self._cut(size_bytes_max)
 
     def _take(self) -> None:
         for _ in range(LOG_TAKEN_AT_ONCE_MAX):
@@ -120,6 +121,15 @@ class LogRing(Owner):
             except BlockingIOError:
                 return
             self.add(packet)
+
+    def _excess(self, size_bytes_max: int) -> int:
+        """What a cut would take away."""
+        left = self._size_bytes
+        for line in self._lines:
+            if left <= size_bytes_max:
+                break
+            left -= sys.getsizeof(line)
+        return self._size_bytes - left
 
     def _cut(self, size_bytes_max: int) -> int:
         before = self._size_bytes

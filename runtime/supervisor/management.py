@@ -17,6 +17,7 @@ import trio
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
+from ipc.allocator import environment
 from ipc.data_directory import DataDirectory
 from ipc.errors import ExitCode, Refusal, ReplyCode, StartRefused
 from ipc.limits import INNER_CLIENT_CHANNELS_MAX, VHOST_PATIENCE_SECONDS
@@ -45,7 +46,7 @@ from ipc.messages.management import (
     Told,
     Upward,
 )
-from ipc.messages.reports import Hello, Inventory
+from ipc.messages.reports import MANAGEMENT, Hello, Inventory, Reclaimed
 from ipc.settings import ManagementSettings, Settings
 from runtime.auth.directory import EVERYTHING, Directory
 from runtime.auth.login import permissions_to_enter
@@ -91,6 +92,10 @@ class Office(Struct, frozen=True):
     follow: Callable[[], Awaitable[None]]
     """Read the directory again, and do what follows from it."""
     logins: LoginRecord
+    reclaimed: Callable[[Reclaimed], None]
+    """What a pass gave back there."""
+    lost: Callable[[int], None]
+    """It ended, and will not answer."""
 
 
 class Management:
@@ -111,6 +116,10 @@ class Management:
     @property
     def pid(self) -> int | None:
         return self._pid
+
+    def links(self) -> list[tuple[int, ManagementLink]]:
+        """Under the number by which it reports, while there is a process that listens."""
+        return [] if self._link is None else [(MANAGEMENT, self._link)]
 
     @property
     def listeners(self) -> Sequence[trio.SocketListener]:
@@ -195,7 +204,8 @@ class Management:
             http, metrics = ([one.socket.fileno() for one in some] for some in (self._http, self._metrics))
             ends = [",".join(map(str, descriptors)) for descriptors in (local, http, metrics)]
             try:
-                process = start([*COMMAND, *ends], theirs, [*local, *http, *metrics])
+                allocator = environment(self._office.settings().compaction.allocator)
+                process = start([*COMMAND, *ends], theirs, [*local, *http, *metrics], allocator)
             except OSError as fault:  # too many processes, or no memory for one more
                 ours.close()
                 self._failures += 1
@@ -209,6 +219,7 @@ class Management:
             await self._converse(link, process.pid)
         finally:
             self._link = None
+            self._office.lost(MANAGEMENT)
             link.close()
             await life.end(patience_seconds=PATIENCE_SECONDS)
             self._pid = None
@@ -236,6 +247,8 @@ class Management:
                     asked, _none = await link.receive()
                     if isinstance(asked, Attempted):  # at once: the next question may be about just that
                         office.logins.note_now(asked.attempt)
+                    elif isinstance(asked, Reclaimed):
+                        office.reclaimed(asked)
                     elif isinstance(asked, Upward):
                         nursery.start_soon(self._serve, link, asked)
         except* LinkClosed:

@@ -1,46 +1,38 @@
 """Makes every process give memory back: one pass at a time, sent to all shards, logged as each of them answers."""
 
-import gc
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeAlias
 
 import structlog
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from ipc.allocator import trim_allocator
 from ipc.limits import PASS_SECONDS_MAX
-from ipc.link import LinkClosed
-from ipc.memory_reading import read_memory
+from ipc.link import Link, LinkClosed
 from ipc.messages.commands import Compact, Level
-from ipc.messages.reports import Reclaimed
-from ipc.settings import CompactionSettings
-from runtime.owner import Owner, rebuild
-from runtime.roster import ShardLink
+from ipc.messages.reports import MANAGEMENT, SUPERVISOR, Reclaimed
+from runtime.own_pass import OwnPass
+from runtime.owner import Owner
 from runtime.supervisor.passes import Pass, Passes
 
-SUPERVISOR: Final = -1  # the number under which the supervisor reports itself
+NAMES: Final = {SUPERVISOR: "supervisor", MANAGEMENT: "management"}
+"""Of those that report and are no shards."""
+Links: TypeAlias = Callable[[], Sequence[tuple[int, Link[Any]]]]
+"""Number and link of each process that is to be asked."""
 
 _log: Final[FilteringBoundLogger] = structlog.get_logger("supervisor")
 
 
 class Reclaim(Owner):
-    """Passes over all processes; `passes` tells what they did."""
+    """Passes over all processes; `passes` tells what they did. Below 0 are processes that are no shards."""
 
     COLLECTIONS = ("_awaited",)
 
-    def __init__(
-        self,
-        links: Callable[[], list[tuple[int, ShardLink]]],
-        root: Owner,
-        settings: Callable[[], CompactionSettings],
-    ) -> None:
-        """`root`: of everything the supervisor itself holds."""
+    def __init__(self, links: Links, own: OwnPass) -> None:
+        """`own`: of what the supervisor itself holds."""
         self._links = links
-        self._root = root
-        self._settings = settings
+        self._own = own
         self._one_pass = trio.Lock()
         self._number = 0
         self._awaited: set[int] = set()
@@ -51,7 +43,7 @@ class Reclaim(Owner):
         return (self.passes,)
 
     async def request(self, level: Level, trigger: str) -> Pass:
-        """Run a pass; returns when every process that lives has reported."""
+        """Run a pass; returns when every process that lives has reported, or there is no hope that it will."""
         async with self._one_pass:
             self._number += 1
             _log.warning(
@@ -60,6 +52,7 @@ class Reclaim(Owner):
                 compaction_level=level.name.lower(),
                 number=self._number,
             )
+            compact = Compact(self._number, level, trigger)
             begun = self.passes.begin(self._number, level, trigger, began_at=time.time())
             began = time.perf_counter()
             links = self._links()
@@ -69,8 +62,8 @@ class Reclaim(Owner):
                 with trio.move_on_after(PASS_SECONDS_MAX) as patience:
                     async with trio.open_nursery() as nursery:
                         for shard, link in links:
-                            nursery.start_soon(self._ask, shard, link, Compact(self._number, level, trigger))
-                        self._remember(await reclaim_own(self._root, self._settings(), self._number, level, trigger))
+                            nursery.start_soon(self._ask, shard, link, compact)
+                        self._remember(await self._own.run(compact))
                         while self._awaited:
                             await self._answered.wait()
             finally:
@@ -81,16 +74,16 @@ class Reclaim(Owner):
             return begun
 
     def heard(self, report: Reclaimed) -> None:
-        """A shard's answer came."""
+        """The answer of another process came."""
         self._remember(report)
         if report.pass_number == self._number:
             self._no_longer_awaited(report.shard)
 
     def lost(self, shard: int) -> None:
-        """A shard died; it will not answer."""
+        """A process ended; it will not answer."""
         self._no_longer_awaited(shard)
 
-    async def _ask(self, shard: int, link: ShardLink, compact: Compact) -> None:
+    async def _ask(self, shard: int, link: Link[Any], compact: Compact) -> None:
         try:
             await link.send(compact)
         except LinkClosed:
@@ -109,7 +102,7 @@ class Reclaim(Owner):
 def fields(report: Reclaimed) -> dict[str, object]:
     """A report as it stands in the log; sizes are bytes."""
     return {
-        "shard": "supervisor" if report.shard == SUPERVISOR else report.shard,
+        "shard": NAMES.get(report.shard, report.shard),
         "number": report.pass_number,
         "compaction_level": report.level.name.lower(),
         "trigger": report.trigger,
@@ -125,40 +118,3 @@ def fields(report: Reclaimed) -> dict[str, object]:
         "steps": report.steps,
         "failures": report.failures,
     }
-
-
-async def reclaim_own(root: Owner, settings: CompactionSettings, number: int, level: Level, trigger: str) -> Reclaimed:
-    """The supervisor's own part: its collections, one a slice; then garbage, and pages that its allocator holds."""
-    began = time.perf_counter()
-    before = read_memory()
-    freed: Counter[str] = Counter()
-    failures = steps = 0
-    longest = 0.0
-    slice_began = time.perf_counter()
-    for step in rebuild(root, ratio=settings.ratio, floor_bytes=settings.floor_bytes, level=level):
-        freed[step.kind] += step.size_bytes
-        failures += step.failed
-        steps += 1
-        longest = max(longest, time.perf_counter() - slice_began)
-        await trio.lowlevel.checkpoint()
-        slice_began = time.perf_counter()
-    collecting = time.perf_counter()
-    gc.collect()
-    longest = max(longest, time.perf_counter() - collecting)
-    if level >= Level.RELEASE:
-        await trio.to_thread.run_sync(trim_allocator)
-    after = read_memory()
-    return Reclaimed(
-        shard=SUPERVISOR,
-        pass_number=number,
-        level=level,
-        trigger=trigger,
-        seconds=time.perf_counter() - began,
-        slice_seconds_longest=longest,
-        steps=steps,
-        freed_bytes_by_kind=+freed | {"allocator": max(0, before.rss - after.rss)},
-        freed_bytes_by_vhost={},
-        failures=failures,
-        before=before,
-        after=after,
-    )

@@ -17,7 +17,7 @@ from ipc.errors import ExitCode, StartRefused
 from ipc.log import configure_logging
 from ipc.messages.commands import AskInventory, Level, SettingsChanged
 from ipc.messages.inventory import CountConnections, Counted, items
-from ipc.messages.reports import Answer, Inventory, Reclaimed, VHostFailed
+from ipc.messages.reports import SUPERVISOR, Answer, Inventory, Reclaimed, VHostFailed
 from ipc.settings import LogLevel, Settings
 from ipc.version import VERSION
 from runtime.auth.directory import Directory
@@ -25,6 +25,7 @@ from runtime.auth.login_record import LoginRecord
 from runtime.control import place
 from runtime.control.server import ControlServer
 from runtime.decisions.reload import reload
+from runtime.own_pass import OwnPass, remembering_functions
 from runtime.owner import Owner
 from runtime.pressure.alarms import AlarmWatch
 from runtime.pressure.gauge import Gauge
@@ -101,7 +102,8 @@ class Supervisor(Owner):
         )
         self._fleet = Fleet(settings.main, around, self._refuse)
         self._lobby: Lobby | None = None
-        self._reclaim = Reclaim(self._fleet.links, self, lambda: self._settings.compaction)
+        self._own_pass = OwnPass(self, lambda: self._settings.compaction, SUPERVISOR, remembering_functions)
+        self._reclaim = Reclaim(lambda: [*self._fleet.links(), *self._management.links()], self._own_pass)
         self._inquiries = Inquiries(self._fleet.links, settings.main.shards)
         self._gauge = Gauge()
         self._logins = LoginRecord(lambda: self._settings.users)
@@ -118,6 +120,8 @@ class Supervisor(Owner):
                 controls=self._controls,
                 follow=self._reload_directory,
                 logins=self._logins,
+                reclaimed=self._note_reclaimed,
+                lost=self._reclaim.lost,
             ),
             restarts(settings.main),
         )
@@ -270,6 +274,7 @@ class Supervisor(Owner):
             addresses=self._addresses,
             fleet=self._fleet,
             template=self._template,
+            management_pid=lambda: self._management.pid,
             reclaim=self._reclaim,
             inquiries=self._inquiries,
             backups=Backups(self._paths, self._directory, self._roster, self._fleet, self._inquiries),

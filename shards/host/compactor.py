@@ -31,21 +31,18 @@ from ipc.limits import (
     VHOSTS_REPORTED_MAX,
 )
 from ipc.memory_reading import read_memory
-from ipc.messages.commands import AskReclaimable, Compact, Level
+from ipc.messages.commands import IDLE, AskReclaimable, Compact, Level
 from ipc.messages.reports import MemoryReading, Reclaimable, Reclaimed
+from ipc.rests import Rests
 from ipc.settings import CompactionSettings
 from shards.compaction.cascade import cascade
 from shards.compaction.coldest import Label
 from shards.compaction.compactable import Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
-from shards.compaction.rests import Rests
 
 _LOG: Final = structlog.get_logger("compactor")
 
 Clock = Callable[[], float]
 Pause = Callable[[], Awaitable[None]]
-
-IDLE: Final = "idle"
-"""The trigger of passes that nobody asked for."""
 
 
 class Compactor:

@@ -5,14 +5,12 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from ipc.allocator import allocated_bytes
-from ipc.limits import IDLE_LOOK_SECONDS_MAX, IDLE_LOOK_SECONDS_MIN, IDLE_PATIENCE_SECONDS
+from ipc.limits import IDLE_PATIENCE_SECONDS
 from ipc.messages.reports import Reclaimed
+from ipc.passed_peak import PassedPeak, look_seconds
 from ipc.reactor import Reactor
 from ipc.settings import CompactionSettings
-from shards.compaction.passed_peak import PassedPeak
 from shards.host.compactor import Compactor
-
-_LOOKS_PER_INTERVAL = 4
 
 
 class IdleTrim:
@@ -37,7 +35,7 @@ class IdleTrim:
         """Until cancelled."""
         while True:
             seconds = self._settings().idle_trim_seconds
-            await trio.sleep(_look_seconds(seconds))
+            await trio.sleep(look_seconds(seconds))
             if seconds and self._peak.has_passed(await _allocated(), trio.current_time(), seconds):
                 await self._trim()
 
@@ -52,12 +50,6 @@ class IdleTrim:
         await trio.lowlevel.checkpoint()
         with trio.move_on_after(IDLE_PATIENCE_SECONDS):
             await self._reactor.asleep()
-
-
-def _look_seconds(seconds: float) -> float:
-    if not seconds:
-        return IDLE_LOOK_SECONDS_MAX  # it may be turned on
-    return min(max(seconds / _LOOKS_PER_INTERVAL, IDLE_LOOK_SECONDS_MIN), IDLE_LOOK_SECONDS_MAX)
 
 
 async def _allocated() -> int:

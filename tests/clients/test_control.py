@@ -153,7 +153,10 @@ def test_memory_names_a_queue_that_holds_much_and_what_for(broker: RunningBroker
     assert sizes == sorted(sizes, reverse=True)
     for shard in of(lines, "shard-memory"):
         assert 0 < sum(shard["by_kind"].values()) < shard["reading"]["private"] < shard["reading"]["rss"]
-    assert {line["role"] for line in of(lines, "process-memory")} == {"supervisor", "template"}
+    assert {line["role"] for line in of(lines, "process-memory")} == {
+        "supervisor",
+        "template",
+    }
 
 
 def test_memory_of_one_vhost_counts_nothing_of_another(broker: RunningBroker, name: str) -> None:

@@ -7,17 +7,21 @@ live objects have, so a collection that nothing was ever put into has no row to 
 import argparse
 import tempfile
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ipc.limits import DEQUE_COPY_ENTRIES_MAX
 from ipc.log import configure_logging
 from ipc.settings import CompactionSettings
+from runtime.management.access import Gate
+from runtime.management.broker import Broker
 from runtime.owner import Owner
 from shards.compaction.compactable import Compactable
 from tests.compaction.heap_walk import owners
 from tests.host.test_heap_walk import kinds_of_owners, loaded_shard
+from tests.runtime.loaded_management import loaded_management
+from tests.runtime.loaded_supervisor import kinds_of_owners as kinds_of_supervisors_owners
 from tests.runtime.loaded_supervisor import loaded_supervisor, owners_of
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "memory.md"
@@ -25,6 +29,7 @@ BEGIN: Final = "<!-- collections -->"
 END: Final = "<!-- end of collections -->"
 DECLARATIONS: Final = ("COLLECTIONS", "NESTED", "CACHES")
 SHARD_TEST: Final = "tests/host/test_every_collection.py::test_it_shrinks"
+MANAGEMENT_TEST: Final = "tests/runtime/test_every_collection.py::test_it_shrinks_behind_the_api"
 SUPERVISOR_TEST: Final = "tests/runtime/test_every_collection.py::test_it_shrinks"
 
 
@@ -54,12 +59,21 @@ def of_shards() -> list[Declared]:
 
 
 def of_supervisor() -> list[Declared]:
+    return _declared_by(kinds_of_supervisors_owners())
+
+
+def of_management() -> list[Declared]:
+    """Those that only the process behind the API has."""
+    return _declared_by([Broker, Gate])
+
+
+def _declared_by(owners: Iterable[type[Owner]]) -> list[Declared]:
     return sorted(
         (
-            Declared(owner, name, "COLLECTIONS")
-            for owner in Owner.__subclasses__()
-            if owner.__module__.startswith("runtime.")
-            for name in vars(owner).get("COLLECTIONS", ())
+            Declared(owner, name, heading)
+            for owner in owners
+            for heading in DECLARATIONS
+            for name in vars(owner).get(heading, ())
         ),
         key=lambda one: one.label,
     )
@@ -76,6 +90,8 @@ def table() -> str:
             lines += _rows(of_shards(), reached, SHARD_TEST)
         supervisor = loaded_supervisor(Path(directory) / "supervisor")
         lines += _rows(of_supervisor(), list(owners_of(supervisor)), SUPERVISOR_TEST)
+        management = loaded_management(Path(directory) / "management")
+        lines += _rows(of_management(), list(owners_of(management)), MANAGEMENT_TEST)
     return "\n".join(lines)
 
 

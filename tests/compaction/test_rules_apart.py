@@ -7,10 +7,10 @@ import pytest
 from msgspec import structs
 
 from ipc.messages.commands import Level
+from ipc.rests import Rests
 from ipc.settings import CompactionSettings, ShrinkSettings
 from shards.compaction.cascade import cascade
 from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy
-from shards.compaction.rests import Rests
 
 NEVER = ShrinkSettings(ratio=1e9)
 

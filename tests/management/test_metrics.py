@@ -76,7 +76,8 @@ def test_the_broker_as_a_whole_is_told_without_a_password(scraped: RunningBroker
     assert found["rabbitmq_queue_messages_ready",] == 3
     assert found["rabbitmq_connections_opened_total",] >= 1
     assert found["rabbitmq_alarms_memory_used_watermark",] == 0
-    assert found["ebbmq_memory_process_bytes", "private", "shard", "0"] > 1_000_000
+    for role, shard in (("shard", "0"), ("supervisor", ""), ("template", ""), ("management", "")):
+        assert found["ebbmq_memory_process_bytes", "private", role, shard] > 1_000_000
 
 
 @pytest.mark.process

@@ -10,6 +10,7 @@ import pika
 import psutil
 import pytest
 
+from ipc.memory_reading import read_memory_of
 from runtime.auth.directory import FORMAT
 from tests.clients.running_broker import RunningBroker
 from tests.clients.waiting import eventually
@@ -176,3 +177,82 @@ def amqp_refusal(broker: RunningBroker, password: str) -> int:
         pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port, credentials=credentials))
     found = re.search(r"\b403\b", str(refused.value))
     return 0 if found is None else int(found[0])
+
+
+# giving memory back ---------------------------------------------------------------------------------------------------
+
+QUEUES = 4000
+
+
+def private(broker: RunningBroker) -> int:
+    """Of the process, which has to be there; bytes."""
+    pid = management_pid(broker)
+    reading = None if pid is None else read_memory_of(pid)
+    assert reading is not None
+    return reading.private
+
+
+def grown(broker: RunningBroker) -> tuple[int, int]:
+    """Have it list more than it ever did; its private bytes before and after."""
+    with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+        channel = connection.channel()
+        for number in range(QUEUES):
+            channel.queue_declare(f"q{number}")
+    api = Api(broker.http_port)
+    assert api.get("/whoami").status == 200
+    before = private(broker)
+    for _ in range(3):
+        assert len(api.get("/queues").body) == QUEUES
+    return before, private(broker)
+
+
+def test_what_answers_took_comes_back_with_a_pass(tmp_path: Path) -> None:
+    broker = start(tmp_path)
+    try:
+        before, peak = grown(broker)
+
+        broker.command("memory", "--compact", "release")
+
+        assert private(broker) - before < (peak - before) / 3
+        (done,) = Api(broker.http_port).get("/memory/passes").body
+        (report,) = (one for one in done["reclaimed"] if one["role"] == "management")
+        assert report["before"]["private"] - report["after"]["private"] > (peak - before) / 2
+        assert re.search(r"^management +\d+", broker.command("memory"), re.MULTILINE)
+        assert broker.stop() == 0
+        broker.assert_no_traceback()
+    finally:
+        broker.end_by_force()
+
+
+def test_what_answers_took_comes_back_when_nobody_asks_any_more(tmp_path: Path) -> None:
+    broker = start(tmp_path, "compaction.idle_trim_seconds=1")
+    try:
+        before, peak = grown(broker)
+
+        eventually(lambda: private(broker) - before < (peak - before) / 3, "it trims itself", seconds=20)
+
+        assert broker.stop() == 0
+        broker.assert_no_traceback()
+    finally:
+        broker.end_by_force()
+
+
+def test_where_memory_is_critical_it_ends_and_comes_with_the_next_request(tmp_path: Path) -> None:
+    broker = start(tmp_path)
+    try:
+        api = Api(broker.http_port)
+        asked = api.post("/memory/compact", {"level": "critical"})
+        first = management_pid(broker)
+
+        told = broker.command("memory", "--compact", "critical")
+
+        assert asked.status == 200, "who asks over the API is answered first"
+        assert first is not None
+        assert re.search(r"^management +.* 0 B ", told, re.MULTILINE)
+        eventually(lambda: management_pid(broker) is None, "the process ends", seconds=20)
+        assert api.get("/whoami").status == 200
+        assert management_pid(broker) != first
+        assert broker.stop() == 0
+        broker.assert_no_traceback()
+    finally:
+        broker.end_by_force()

@@ -1,6 +1,6 @@
 """A supervisor loaded with some of everything, for tests that look at what it holds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,3 +82,10 @@ def owners_of(root: Owner) -> Iterable[Owner]:
         owner = pending.pop()
         yield owner
         pending.extend(owner.owned())
+
+
+def kinds_of_owners() -> Iterator[type[Owner]]:
+    """Of the supervisor, whatever else is imported."""
+    for kind in Owner.__subclasses__():
+        if kind.__module__.startswith("runtime.") and not kind.__module__.startswith("runtime.management."):
+            yield kind

@@ -3,18 +3,23 @@
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ipc.messages.commands import Level
-from ipc.settings import CompactionSettings
-from runtime.owner import Owner, rebuild
-from runtime.supervisor.reclaim import reclaim_own
+from ipc.messages.commands import IDLE, Compact, Level
+from ipc.messages.fingerprint import fingerprint
+from ipc.messages.reports import SUPERVISOR
+from ipc.settings import CompactionSettings, ShrinkSettings
+from runtime.auth.login import is_loopback
+from runtime.own_pass import OwnPass, bounded, remembering_functions
+from runtime.owner import Owner, Rebuilding, rebuild
+from runtime.router.offers import offer
 from runtime.supervisor.supervisor import Supervisor
 from tests.compaction.heap_walk import unreached
-from tests.runtime.loaded_supervisor import loaded_supervisor, owners_of
+from tests.runtime.loaded_supervisor import kinds_of_owners, loaded_supervisor, owners_of
 
 BOUNDED = (
     "Settings",  # what its file says
@@ -33,7 +38,7 @@ def supervisor(tmp_path: Path) -> Supervisor:
 
 
 def declared(owner: Owner) -> Iterable[Any]:
-    return (getattr(owner, name) for name in owner.COLLECTIONS)
+    return (getattr(owner, name) for name in (*owner.COLLECTIONS, *owner.CACHES))
 
 
 def test_a_pass_reaches_every_growing_collection_of_a_loaded_supervisor(supervisor: Supervisor) -> None:
@@ -49,9 +54,7 @@ def test_a_pass_reaches_every_growing_collection_of_a_loaded_supervisor(supervis
 
 
 def test_every_kind_of_owner_is_reached(supervisor: Supervisor) -> None:
-    assert {type(owner) for owner in owners_of(supervisor)} == {
-        kind for kind in Owner.__subclasses__() if kind.__module__.startswith("runtime.")
-    }
+    assert {type(owner) for owner in owners_of(supervisor)} == set(kinds_of_owners())
 
 
 # rebuilding -----------------------------------------------------------------------------------------------------------
@@ -80,7 +83,7 @@ def test_what_outgrew_its_content_is_rebuilt_in_one_assignment(kind: Callable[[A
     old = drained(kind)
     owner = Held(old)
 
-    (step,) = rebuild(owner, ratio=2.0, floor_bytes=4096)
+    (step,) = rebuild(owner)
 
     assert owner.held is not old
     assert owner.held == old
@@ -91,7 +94,7 @@ def test_what_outgrew_its_content_is_rebuilt_in_one_assignment(kind: Callable[[A
 def test_what_is_as_large_as_its_content_stays_the_same_object(held: Any) -> None:
     owner = Held(held)
 
-    (step,) = rebuild(owner, ratio=2.0, floor_bytes=4096)
+    (step,) = rebuild(owner)
 
     assert owner.held is held
     assert step.size_bytes == 0
@@ -115,18 +118,96 @@ def test_a_collection_without_memory_for_its_copy_stays_and_the_pass_goes_on() -
     key.is_short = True
     root = Held(poor, Held(drained(dict)))
 
-    steps = list(rebuild(root, ratio=2.0, floor_bytes=4096))
+    steps = list(rebuild(root))
 
     assert root.held is poor
     assert [step.failed for step in steps] == [True, False]
     assert steps[1].size_bytes > 0
 
 
+SETTINGS = CompactionSettings()
+
+
+def own_pass(root: Owner, settings: CompactionSettings = SETTINGS) -> OwnPass:
+    return OwnPass(root, lambda: settings, SUPERVISOR, remembering_functions)
+
+
 async def test_the_supervisors_report_says_what_came_back() -> None:
     root = Held(drained(dict), Held(drained(set)))
 
-    report = await reclaim_own(root, CompactionSettings(), 7, Level.TRIM, "test")
+    report = await own_pass(root).run(Compact(7, Level.TRIM, "test"))
 
     assert report.freed_bytes_by_kind["dict"] > 0
     assert report.freed_bytes_by_kind["set"] > 0
     assert (report.pass_number, report.failures, report.steps) == (7, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "freed"),
+    [
+        ({}, {"dict", "set"}),
+        ({"dict": ShrinkSettings(ratio=1e6)}, {"set"}),
+        ({"set": ShrinkSettings(floor_bytes=1 << 30)}, {"dict"}),
+    ],
+)
+def test_a_kind_can_have_rules_of_its_own(kinds: dict[Any, ShrinkSettings], freed: set[str]) -> None:
+    root = Held(drained(dict), Held(drained(set)))
+
+    steps = rebuild(root, Rebuilding(CompactionSettings(kinds=kinds)))
+
+    assert {step.kind for step in steps if step.size_bytes} == freed
+
+
+def test_a_kind_that_rests_is_passed_by() -> None:
+    root = Held(drained(dict), Held(drained(set)))
+
+    steps = rebuild(root, Rebuilding(resting={"dict"}))
+
+    assert {step.kind for step in steps if step.size_bytes} == {"set"}
+
+
+@pytest.mark.parametrize("level", Level)
+def test_a_dry_run_foretells_a_pass_and_changes_nothing(supervisor: Supervisor, level: Level) -> None:
+    how = Rebuilding(CompactionSettings(ratio=1.0, floor_bytes=0), level)
+    held = [id(collection) for owner in owners_of(supervisor) for collection in declared(owner)]
+
+    foretold = list(rebuild(supervisor, how._replace(is_dry=True)))
+
+    assert [id(collection) for owner in owners_of(supervisor) for collection in declared(owner)] == held
+    assert list(rebuild(supervisor, how)) == foretold
+
+
+@pytest.mark.parametrize(
+    ("compact", "releases"),
+    [
+        (Compact(1, Level.TRIM, "test"), False),
+        (Compact(0, Level.TRIM, IDLE), True),
+        (Compact(1, Level.RELEASE, "test"), True),
+    ],
+)
+async def test_what_is_held_beside_collections_goes_with_the_allocators_pages(compact: Compact, releases: bool) -> None:
+    class Holding(Held):
+        has_released = False
+
+        def release(self) -> None:
+            self.has_released = True
+
+    @lru_cache(maxsize=8)
+    def answer(question: str) -> str:
+        return question
+
+    answer("what clients say")
+    root = Holding({})
+
+    await OwnPass(root, lambda: SETTINGS, SUPERVISOR, lambda: bounded([answer])).run(compact)
+
+    assert root.has_released is releases
+    assert answer.cache_info().currsize == (0 if releases else 1)
+
+
+def test_what_negotiation_remembers_of_clients_may_be_forgotten_and_what_the_program_is_may_not() -> None:
+    found = remembering_functions()
+
+    assert {is_loopback, offer} <= set(found)
+    assert {"ipc.wire.amqp.negotiation", "ipc.wire.amqp.properties"} <= {one.__module__ for one in found}
+    assert fingerprint not in found

@@ -3,8 +3,10 @@
 import pytest
 
 from ipc.limits import GUESSES_REMEMBERED_MAX, LOGINS_KNOWN_MAX
+from ipc.messages.commands import Level
 from ipc.settings import UserSettings
 from runtime.auth.guesses import Guesses, source_of
+from runtime.owner import Rebuilding
 
 SETTINGS = UserSettings(
     login_failures_max=3, login_failures_max_by_address=6, login_failures_max_by_user=9, login_failures_seconds=30.0
@@ -103,3 +105,16 @@ def test_what_is_over_is_forgotten_and_however_many_come_it_is_bounded(guesses: 
     wrong(guesses, "ida", HOME, now=31.0)
 
     assert [len(getattr(guesses, name)) for name in ("_by_both", "_by_source", "_by_user")] == [1, 1, 1]
+
+
+def test_what_has_ended_is_forgotten_and_nobody_who_has_to_wait_or_is_known(guesses: Guesses) -> None:
+    wrong(guesses, "otto", HOME, times=3, now=100.0)
+    wrong(guesses, "ida", "192.0.2.2", times=3, now=110.0)
+    guesses.right("ida", HOME)
+
+    guesses.shed(Rebuilding(level=Level.CRITICAL, now=130.0))
+
+    assert list(guesses._by_user) == ["ida"]
+    assert list(guesses._by_source) == ["192.0.2.2"]
+    assert wait(guesses, "ida", "192.0.2.2", now=130.0) == 10.0
+    assert list(guesses._known) == [("ida", HOME)]

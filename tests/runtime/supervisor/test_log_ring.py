@@ -10,7 +10,7 @@ import trio.testing
 from ipc.limits import LOG_KEPT_BYTES_MAX, LOG_KEPT_CRITICAL_BYTES, LOG_KEPT_RELEASE_BYTES, LOG_PAGE_BYTES
 from ipc.messages.commands import Level
 from ipc.messages.log_lines import LogLine
-from runtime.owner import rebuild
+from runtime.owner import Rebuilding, rebuild
 from runtime.supervisor.log_ring import Extract, LogRing
 
 
@@ -122,7 +122,7 @@ async def test_a_pass_lets_the_oldest_lines_go(ring: LogRing, level: Level, size
     fill(ring)
     newest, before = ring.newest, ring.size_bytes
 
-    steps = list(rebuild(ring, ratio=2.0, floor_bytes=4096, level=level))
+    steps = list(rebuild(ring, Rebuilding(level=level)))
 
     assert ring.size_bytes < size_bytes + 16 * 1024
     assert ring.newest == newest

@@ -1,7 +1,7 @@
 """A pass that nobody asks for begins when a peak has passed, and not before, nor for nothing."""
 
 from ipc.limits import MIB
-from shards.compaction.passed_peak import PassedPeak
+from ipc.passed_peak import PassedPeak
 
 IDLE = 60.0
 

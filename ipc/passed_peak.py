@@ -9,7 +9,11 @@ Looking at everything costs time in proportion to what there is. This costs one 
 what happens is a steady coming and going, nothing is looked at.
 """
 
-from ipc.limits import IDLE_BYTES_MIN, IDLE_SHARE_MIN
+from typing import Final
+
+from ipc.limits import IDLE_BYTES_MIN, IDLE_LOOK_SECONDS_MAX, IDLE_LOOK_SECONDS_MIN, IDLE_SHARE_MIN
+
+_LOOKS_PER_INTERVAL: Final = 4
 
 
 class PassedPeak:
@@ -34,3 +38,10 @@ class PassedPeak:
         """What it has left was given back: the next peak begins here."""
         self._peak = allocated
         self._high_at = now
+
+
+def look_seconds(interval_seconds: float) -> float:
+    """Until the next look, a few of which are taken in an interval; 0: peaks are left alone, but that may change."""
+    if not interval_seconds:
+        return IDLE_LOOK_SECONDS_MAX
+    return min(max(interval_seconds / _LOOKS_PER_INTERVAL, IDLE_LOOK_SECONDS_MIN), IDLE_LOOK_SECONDS_MAX)
