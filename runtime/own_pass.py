@@ -77,13 +77,13 @@ class OwnPass:
             after=after,
         )
 
-    async def estimate(self, number: int, level: Level) -> Reclaimable:
-        """What a pass would free of collections and caches; nothing is."""
+    async def estimate(self, level: Level) -> Reclaimable:
+        """What a pass would free of collections and caches; nothing is. It answers nobody's number."""
         began = time.perf_counter()
         tally = _Tally()
         await self._rebuild(Rebuilding(self._settings(), level, trio.current_time(), is_dry=True), tally)
         return Reclaimable(
-            number,
+            0,
             self._process,
             is_last=True,
             level=level,

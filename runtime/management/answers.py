@@ -215,4 +215,5 @@ class Pass(Struct):
 
 class DryRun(Struct):
     shards: list[dict[str, Any]]
+    processes: list[dict[str, Any]]
     silent: list[dict[str, Any]]

@@ -21,6 +21,7 @@ from ipc.settings import LogLevel, Settings
 from runtime.auth.login_record import LoginRecord
 from runtime.control.server import Say
 from runtime.decisions.alarms import memory_limit
+from runtime.own_pass import OwnPass
 from runtime.pressure.alarms import AlarmWatch
 from runtime.pressure.averages import Stall, read_pressure
 from runtime.pressure.gauge import Gauge
@@ -56,6 +57,7 @@ class Controls(Struct, frozen=True):
     fleet: Fleet
     template: Template
     management_pid: Callable[[], int | None]
+    own_pass: OwnPass
     reclaim: Reclaim
     inquiries: Inquiries
     backups: Backups
@@ -144,20 +146,8 @@ async def _memory(controls: Controls, request: control.Memory, say: Say) -> None
 async def _dry_run(controls: Controls, request: control.DryRun, say: Say) -> None:
     level = LEVELS[request.level]
     gathered = await controls.inquiries.ask(lambda number: AskReclaimable(number, level), seconds=PASS_SECONDS_MAX)
-    for answer in _in_order(gathered, reports.Reclaimable):
-        await say(
-            control.Reclaimable(
-                shard=None if answer.shard in _ROLES else answer.shard,
-                role=_ROLES.get(answer.shard, "shard"),
-                level=LEVEL_NAMES[answer.level],
-                by_kind=answer.by_kind,
-                by_vhost=answer.by_vhost,
-                failures=answer.failures,
-                seconds=answer.seconds,
-                slice_seconds_longest=answer.slice_seconds_longest,
-                reading=_reading(answer.reading),
-            )
-        )
+    for answer in (*_in_order(gathered, reports.Reclaimable), await controls.own_pass.estimate(level)):
+        await say(_reclaimable(answer))
     await say(_end(gathered))
 
 
@@ -379,6 +369,20 @@ async def _say_pass(done: Pass, say: Say) -> None:
     )
     for report in sorted(done.reports, key=lambda report: report.shard):
         await say(_reclaimed(report))
+
+
+def _reclaimable(answer: reports.Reclaimable) -> control.Reclaimable:
+    return control.Reclaimable(
+        shard=None if answer.shard in _ROLES else answer.shard,
+        role=_ROLES.get(answer.shard, "shard"),
+        level=LEVEL_NAMES[answer.level],
+        by_kind=answer.by_kind,
+        by_vhost=answer.by_vhost,
+        failures=answer.failures,
+        seconds=answer.seconds,
+        slice_seconds_longest=answer.slice_seconds_longest,
+        reading=_reading(answer.reading),
+    )
 
 
 def _reclaimed(report: reports.Reclaimed) -> control.Reclaimed:

@@ -275,6 +275,7 @@ class Supervisor(Owner):
             fleet=self._fleet,
             template=self._template,
             management_pid=lambda: self._management.pid,
+            own_pass=self._own_pass,
             reclaim=self._reclaim,
             inquiries=self._inquiries,
             backups=Backups(self._paths, self._directory, self._roster, self._fleet, self._inquiries),

@@ -163,12 +163,15 @@ def test_memory_is_accounted_for_and_given_back(managed: RunningBroker, api: Api
     assert {one["role"] for one in found["processes"]} >= {"supervisor", "template"}
     assert [one["shard"] for one in found["shards"]] == [0, 1]
     assert found["silent"] == []
-    assert api.get("/memory/dry-run?level=release").status == 200
+    foretold = api.get("/memory/dry-run?level=release").body
+    assert [one["shard"] for one in foretold["shards"]] == [0, 1]
+    assert [one["role"] for one in foretold["processes"]] == ["supervisor"]
 
     done = api.post("/memory/compact", {"level": "trim"})
 
     assert done.status == 200
-    assert [one["shard"] for one in done.body["reclaimed"]] == [None, 0, 1]
+    assert [one["shard"] for one in done.body["reclaimed"]] == [None, None, 0, 1]
+    assert [one["role"] for one in done.body["reclaimed"]] == ["management", "supervisor", "shard", "shard"]
     assert api.get("/memory/passes").body[-1]["number"] == done.body["number"]
     assert sum(one["count"] for one in api.get("/memory/metrics").body["passes"]) >= 1
     assert api.post("/nodes/gc_collect").status == 204

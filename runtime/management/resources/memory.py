@@ -77,7 +77,12 @@ async def dry_run(request: ApiRequest, state: State) -> Document:
     if level not in LEVELS:
         raise BadRequest(f"level must be one of {', '.join(LEVELS)}, and is {level[:32]!r}")
     replies = await broker.control(control.DryRun(level))
-    return {"shards": _documents(replies, control.Reclaimable), "silent": _incomplete(replies)}
+    found = _documents(replies, control.Reclaimable)
+    return {
+        "shards": [document for document in found if document["role"] == "shard"],
+        "processes": [document for document in found if document["role"] != "shard"],
+        "silent": _incomplete(replies),
+    }
 
 
 @get(
