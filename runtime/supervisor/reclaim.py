@@ -1,7 +1,7 @@
 """Makes every process give memory back: one pass at a time, sent to all shards, logged as each of them answers."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import structlog
@@ -10,11 +10,11 @@ from structlog.typing import FilteringBoundLogger
 
 from ipc.limits import PASS_SECONDS_MAX
 from ipc.link import Link, LinkClosed
-from ipc.messages.commands import Compact, Level
+from ipc.messages.commands import IDLE, Compact, Level
 from ipc.messages.reports import MANAGEMENT, SUPERVISOR, Reclaimed
 from runtime.own_pass import OwnPass
 from runtime.owner import Owner
-from runtime.supervisor.passes import Pass, Passes
+from runtime.supervisor.passes import UNASKED, Pass, Passes
 
 NAMES: Final = {SUPERVISOR: "supervisor", MANAGEMENT: "management"}
 """Of those that report and are no shards."""
@@ -72,6 +72,11 @@ class Reclaim(Owner):
             if patience.cancelled_caught:
                 _log.error("compaction pass unanswered", number=self._number, shards=list(unanswered))
             return begun
+
+    async def trim_own(self, resting: Collection[str]) -> None:
+        """A pass that nobody asked for, over what the supervisor itself holds, without kinds that are `resting`."""
+        async with self._one_pass:
+            self._remember(await self._own.run(Compact(UNASKED, Level.TRIM, IDLE), resting))
 
     def heard(self, report: Reclaimed) -> None:
         """The answer of another process came."""

@@ -38,6 +38,7 @@ from runtime.supervisor.controls import Controls, State
 from runtime.supervisor.data_lock import DataLock
 from runtime.supervisor.descriptors import DESCRIPTORS_LOW, raise_limit
 from runtime.supervisor.fleet import Fleet, restarts
+from runtime.supervisor.idle_trim import IdleTrim
 from runtime.supervisor.inquiries import Inquiries
 from runtime.supervisor.log_ring import LogRing
 from runtime.supervisor.management import Management, Office
@@ -193,6 +194,7 @@ class Supervisor(Owner):
         services.start_soon(bury_orphans, lambda: (self._template.pid, self._management.pid))
         services.start_soon(self._fleet.run)
         services.start_soon(self._compact_on_signal)
+        services.start_soon(IdleTrim(lambda: self._settings.compaction, self._reclaim.trim_own).run)
         await self._fleet.started()
         await self._roster.settled()
         await self._alarms.look()  # whatever is short already, no client may add to

@@ -15,6 +15,7 @@ from runtime.auth.directory import FORMAT
 from tests.clients.running_broker import RunningBroker
 from tests.clients.waiting import eventually
 from tests.management.api import LOOPBACK, Api
+from tests.management.test_log import listening
 
 pytestmark = pytest.mark.process
 
@@ -252,6 +253,21 @@ def test_where_memory_is_critical_it_ends_and_comes_with_the_next_request(tmp_pa
         eventually(lambda: management_pid(broker) is None, "the process ends", seconds=20)
         assert api.get("/whoami").status == 200
         assert management_pid(broker) != first
+        assert broker.stop() == 0
+        broker.assert_no_traceback()
+    finally:
+        broker.end_by_force()
+
+
+def test_where_memory_is_critical_who_listens_to_a_stream_goes_on_listening(tmp_path: Path) -> None:
+    broker = start(tmp_path)
+    try:
+        with listening(Api(broker.http_port)) as listener:
+            told = broker.command("memory", "--compact", "critical")
+            broker.command("memory", "--compact", "trim")
+
+            assert listener.await_message("memory reclaimed")
+            assert not re.search(r"^management +.* 0 B ", told, re.MULTILINE)
         assert broker.stop() == 0
         broker.assert_no_traceback()
     finally:
