@@ -10,6 +10,7 @@ from ipc.limits import QUESTIONS_OWED_MAX, SHARD_ANSWER_SECONDS_MAX
 from ipc.link import LinkClosed
 from ipc.messages.commands import Question
 from ipc.messages.reports import Answer, Unanswered
+from runtime.owner import Owner
 from runtime.roster import ShardLink
 
 Links = Callable[[], list[tuple[int, ShardLink]]]
@@ -36,8 +37,10 @@ class _Inquiry:
             self.is_over.set()
 
 
-class Inquiries:
+class Inquiries(Owner):
     """All questions that are open."""
+
+    COLLECTIONS = ("_open",)
 
     def __init__(self, links: Links, shards: int) -> None:
         """`shards`: how many there should be."""

@@ -53,6 +53,7 @@ from runtime.auth.login import permissions_to_enter
 from runtime.auth.login_record import LoginRecord
 from runtime.control import place
 from runtime.decisions.restarts import STEADY_SECONDS, Restarts
+from runtime.owner import Owner
 from runtime.roster import Roster, VHostDown
 from runtime.router.listening import Wanted, open_listeners
 from runtime.supervisor.apology import apologise
@@ -98,8 +99,10 @@ class Office(Struct, frozen=True):
     """It ended, and will not answer."""
 
 
-class Management:
+class Management(Owner):
     """The management process, whichever that is at the moment."""
+
+    COLLECTIONS = ("_waiting",)
 
     def __init__(self, office: Office, restarts: Restarts) -> None:
         self._office = office

@@ -70,7 +70,7 @@ class _Alive(NamedTuple):
 class Shard(Owner):
     """Shard `number`, whichever process that is at the moment."""
 
-    COLLECTIONS = ("_closings",)
+    COLLECTIONS = ("_closings", "_openings")
 
     def __init__(self, number: int, around: Surroundings, restarts: Restarts) -> None:
         self.number = number

@@ -146,6 +146,8 @@ class Supervisor(Owner):
             self._template,
             self._fleet,
             self._reclaim,
+            self._inquiries,
+            self._management,
             self._logins,
             self._log_ring,
         )

@@ -65,7 +65,7 @@ def declared(owner: Compactable) -> Iterator[Any]:
         collection = pending.pop()
         yield collection
         if isinstance(collection, dict):
-            pending.extend(value for value in collection.values() if type(value) in GROWING)
+            pending.extend(value for value in collection.values() if isinstance(value, GROWING))
 
 
 def unreached(
@@ -85,7 +85,7 @@ def unreached(
     return [
         Unreached(path, found)
         for path, found in _heap(root)
-        if type(found) in GROWING
+        if isinstance(found, GROWING)
         and len(found) >= entries_min
         and id(found) not in covered
         and not is_expected(path, found)

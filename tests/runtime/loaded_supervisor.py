@@ -44,7 +44,7 @@ def loaded_supervisor(directory: Path) -> Supervisor:
 
 
 def load(supervisor: Supervisor, directory: Directory, nursery: trio.Nursery) -> None:
-    """Vhosts placed, open and failed, users with permissions, logins, guests, closings, endings, reports."""
+    """Vhosts placed, open and failed, users with permissions, logins, guests, questions, closings, endings, reports."""
     for number in range(20):
         directory.add_vhost(f"vhost{number}", 1)
         directory.set_permissions("guest", f"vhost{number}", Permissions(".*", ".*", ".*"))
@@ -55,6 +55,10 @@ def load(supervisor: Supervisor, directory: Directory, nursery: trio.Nursery) ->
         supervisor._roster.forget(f"moving{number}", is_moving=True)
         supervisor._template._endings[number] = 0
         supervisor._fleet[0]._closings[f"vhost{number}"] = trio.Event()
+        supervisor._fleet[0]._openings.add(f"vhost{number}")
+        supervisor._inquiries._open[number] = cast("Any", object())
+        supervisor._inquiries._owed[number] = 1
+        supervisor._management._waiting[number] = trio.CancelScope()
         supervisor._reclaim.heard(report(number))
         supervisor._reclaim._awaited.add(number)
         supervisor._log_ring.add(msgspec.msgpack.encode(LogLine("2024-05-01T12:00:00Z", "info", "test", "a line")))

@@ -29,6 +29,8 @@ BOUNDED = (
     "Restarts",  # deaths within a minute, as many as may be at most
     "Nursery",
     "Reactor",  # replaced with every turn
+    "Inquiries < Counter",  # a number for each shard
+    "Passes < Counter",  # by triggers, levels and kinds, which are the broker's own words
 )
 
 
