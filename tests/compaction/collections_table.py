@@ -1,6 +1,6 @@
-"""The table of all collections in docs/memory.md, read off the declarations and a loaded broker.
+"""The tables in docs/memory.md: collections, read off declarations and a loaded broker, and what goes beside them.
 
-`python -m tests.compaction.collections_table --write` renews it; `make memory-table` is the same. Kinds are those that
+`python -m tests.compaction.collections_table --write` renews them, as `make memory-table` does. Kinds are those that
 live objects have, so a collection that nothing was ever put into has no row to stand in, and the tests say so.
 """
 
@@ -18,6 +18,7 @@ from runtime.management.access import Gate
 from runtime.management.broker import Broker
 from runtime.owner import Owner
 from shards.compaction.compactable import Compactable
+from tests.compaction import given_back
 from tests.compaction.heap_walk import owners
 from tests.host.test_heap_walk import kinds_of_owners, loaded_shard
 from tests.runtime.loaded_management import loaded_management
@@ -27,6 +28,8 @@ from tests.runtime.loaded_supervisor import loaded_supervisor, owners_of
 PAGE: Final = Path(__file__).parents[2] / "docs" / "memory.md"
 BEGIN: Final = "<!-- collections -->"
 END: Final = "<!-- end of collections -->"
+BESIDE_BEGIN: Final = "<!-- beside collections -->"
+BESIDE_END: Final = "<!-- end of beside collections -->"
 DECLARATIONS: Final = ("COLLECTIONS", "NESTED", "CACHES")
 SHARD_TEST: Final = "tests/host/test_every_collection.py::test_it_shrinks"
 MANAGEMENT_TEST: Final = "tests/runtime/test_every_collection.py::test_it_shrinks_behind_the_api"
@@ -100,7 +103,7 @@ def _rows(declared: list[Declared], reached: list[Any], test: str) -> Iterator[s
         kinds = {type(held) for held in held_by(one, reached) if held is not None}
         kind = " or ".join(sorted(kind.__name__ for kind in kinds))
         cells = (f"`{one.owner.__module__}.{one.owner.__name__}`", f"`{one.name}`", _nested(one, kind))
-        yield f"| {' | '.join((*cells, _threshold(kinds), _level(one), f'`{test}[{one.label}]`'))} |"
+        yield f"| {' | '.join((*cells, _threshold(one.owner, kinds), _level(one), f'`{test}[{one.label}]`'))} |"
 
 
 def held_by(one: Declared, reached: list[Compactable] | list[Any]) -> Iterator[Any]:
@@ -112,9 +115,11 @@ def _nested(one: Declared, kind: str) -> str:
     return f"{kind}, and those in it" if one.heading == "NESTED" else kind
 
 
-def _threshold(kinds: set[type]) -> str:
+def _threshold(owner: type, kinds: set[type]) -> str:
     settings = CompactionSettings()
     rule = f"{settings.ratio:g} × fresh + {settings.floor_bytes:,} B"
+    if issubclass(owner, Owner):
+        return rule
     if deque in kinds:
         return f"empty; from release on also up to {DEQUE_COPY_ENTRIES_MAX:,} entries"
     if kinds & {dict, OrderedDict, defaultdict, set}:
@@ -126,21 +131,26 @@ def _level(one: Declared) -> str:
     return "trim; emptied at critical" if one.heading == "CACHES" else "trim"
 
 
-def stands_in(page: str) -> str:
-    """The table as a page has it."""
-    return page.partition(BEGIN)[2].partition(END)[0].strip()
+def stands_in(page: str, begin: str = BEGIN, end: str = END) -> str:
+    """A table as a page has it."""
+    return page.partition(begin)[2].partition(end)[0].strip()
+
+
+def replaced(page: str, begin: str, end: str, text: str) -> str:
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--write", action="store_true", help="into docs/memory.md")
     configure_logging("error", "text")
-    text = table()
+    text, beside = table(), given_back.table()
     if not parser.parse_args().write:
-        print(text)
+        print(f"{text}\n\n{beside}")
         return
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    page = replaced(PAGE.read_text(), BEGIN, END, text)
+    PAGE.write_text(replaced(page, BESIDE_BEGIN, BESIDE_END, beside))
 
 
 if __name__ == "__main__":

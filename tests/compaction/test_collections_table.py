@@ -3,7 +3,11 @@
 import importlib
 import re
 
+from runtime.owner import Owner
+from tests.compaction import given_back
 from tests.compaction.collections_table import (
+    BESIDE_BEGIN,
+    BESIDE_END,
     MANAGEMENT_TEST,
     PAGE,
     SHARD_TEST,
@@ -14,10 +18,12 @@ from tests.compaction.collections_table import (
     stands_in,
     table,
 )
+from tests.host.test_heap_walk import kinds_of_owners
 
 
 def test_the_table_in_docs_is_up_to_date() -> None:
     assert stands_in(PAGE.read_text()) == table(), "run make memory-table"
+    assert stands_in(PAGE.read_text(), BESIDE_BEGIN, BESIDE_END) == given_back.table(), "run make memory-table"
 
 
 def test_every_collection_is_proven_by_a_test_that_exists() -> None:
@@ -30,3 +36,16 @@ def test_every_collection_is_proven_by_a_test_that_exists() -> None:
     for path, name, _label in proofs:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         assert callable(getattr(module, name))
+
+
+def test_what_owners_give_back_by_themselves_is_listed_and_proven_by_tests_that_exist() -> None:
+    shards = {kind for kind in kinds_of_owners() if "shrink" in vars(kind)}
+    runtime = {kind for kind in Owner.__subclasses__() if not {"shed", "release"}.isdisjoint(vars(kind))}
+
+    assert shards | {kind for kind in runtime if kind.__module__.startswith("runtime.")} <= {
+        one.owner for one in given_back.GIVEN_BACK
+    }
+    for one in given_back.GIVEN_BACK:
+        path, _, name = one.test.partition("::")
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        assert callable(getattr(module, name)), one.test

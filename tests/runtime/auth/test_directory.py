@@ -548,3 +548,25 @@ def test_a_database_that_is_a_directory_is_unusable(paths: DataDirectory) -> Non
     paths.directory.mkdir()
 
     assert refusal_of(paths).exit_code is ExitCode.DATA_DIRECTORY_UNUSABLE
+
+
+def test_its_cache_of_pages_goes_unless_somebody_changes_something(directory: Directory) -> None:
+    """Whoever waits for a change must not make a pass wait as well."""
+    said: list[str] = []
+    directory._connection.set_trace_callback(said.append)
+
+    released_in_a_thread(directory)
+    assert said == ["PRAGMA shrink_memory"]
+
+    with directory.together():
+        said.clear()
+        released_in_a_thread(directory)
+        assert said == []
+    assert directory.find_user("guest") is not None
+
+
+def released_in_a_thread(directory: Directory) -> None:
+    thread = threading.Thread(target=directory.release)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
