@@ -70,8 +70,12 @@ MANAGEMENT: Final = -2
 """The numbers under which those report that are no shards."""
 
 
+ENDED: Final = MemoryReading(0, 0, 0)
+"""What there is after a pass for which a process ends."""
+
+
 class Reclaimed(Report, frozen=True):
-    """What one pass gave back in one process; `after` is all zeros where that ends for it."""
+    """What one pass gave back in one process."""
 
     shard: int  # or one of the two above
     pass_number: int
@@ -84,7 +88,7 @@ class Reclaimed(Report, frozen=True):
     freed_bytes_by_vhost: dict[str, int]  # of those that most was freed for
     failures: int
     before: MemoryReading
-    after: MemoryReading
+    after: MemoryReading  # or ENDED
 
 
 class StorageBlocked(Report, frozen=True):

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from ipc.link import LinkClosed
 from ipc.messages.commands import IDLE, Compact, Level
-from ipc.messages.reports import MANAGEMENT, MemoryReading, Reclaimed
+from ipc.messages.reports import ENDED, MANAGEMENT, Reclaimed
 from ipc.rests import Rests
 from runtime.auth.directory import Directory
 from runtime.management.access import Gate
@@ -21,8 +21,6 @@ from runtime.management.broker import Broker
 from runtime.management.idleness import Idleness
 from runtime.own_pass import OwnPass, all_remembering_functions
 from runtime.owner import Owner
-
-_NOTHING = MemoryReading(0, 0, 0)
 
 
 class Holdings(Owner):
@@ -64,4 +62,4 @@ class Reclaim:
 
 def _of_all(report: Reclaimed) -> Reclaimed:
     """The report of a process that ends with it."""
-    return structs.replace(report, freed_bytes_by_kind={"process": report.before.private}, after=_NOTHING)
+    return structs.replace(report, freed_bytes_by_kind={"process": report.before.private}, after=ENDED)

@@ -46,7 +46,7 @@ from ipc.messages.management import (
     Told,
     Upward,
 )
-from ipc.messages.reports import MANAGEMENT, Hello, Inventory, Reclaimed
+from ipc.messages.reports import ENDED, MANAGEMENT, Hello, Inventory, Reclaimed
 from ipc.settings import ManagementSettings, Settings
 from runtime.auth.directory import EVERYTHING, Directory
 from runtime.auth.login import permissions_to_enter
@@ -111,6 +111,7 @@ class Management(Owner):
         self._metrics: list[trio.SocketListener] = []
         self._local: socket.socket | None = None  # for the broker's own user
         self._new_ends = trio.Event()
+        self._ends_for_memory = False  # this life was over with a pass
         self._failures = 0  # lives in a row that were over before they could be of use
         self._link: ManagementLink | None = None
         self._pid: int | None = None
@@ -149,6 +150,8 @@ class Management(Owner):
                     await self._called()
                     born = trio.current_time()
                     await self._live()
+                    if self._ends_for_memory:
+                        continue  # nothing went wrong, so whoever asks next need not wait
                     delay = self._restarts.delay(born=born, died=trio.current_time())
                     with trio.move_on_after(PORT_RETRY_SECONDS if delay is None else delay):
                         if self._failures >= FAILURES_TO_APOLOGISE_FOR:
@@ -200,6 +203,7 @@ class Management(Owner):
     # one life ---------------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
+        self._ends_for_memory = False
         born = trio.current_time()
         ours, theirs = link_pair()
         with theirs:
@@ -251,6 +255,7 @@ class Management(Owner):
                     if isinstance(asked, Attempted):  # at once: the next question may be about just that
                         office.logins.note_now(asked.attempt)
                     elif isinstance(asked, Reclaimed):
+                        self._ends_for_memory = asked.after == ENDED
                         office.reclaimed(asked)
                     elif isinstance(asked, Upward):
                         nursery.start_soon(self._serve, link, asked)

@@ -3,6 +3,7 @@
 import re
 import socket
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -239,7 +240,7 @@ def test_what_answers_took_comes_back_when_nobody_asks_any_more(tmp_path: Path) 
 
 
 def test_where_memory_is_critical_it_ends_and_comes_with_the_next_request(tmp_path: Path) -> None:
-    broker = start(tmp_path)
+    broker = start(tmp_path, "main.shard_restart_seconds_max=40", "main.shard_restart_seconds_min=40")
     try:
         api = Api(broker.http_port)
         asked = api.post("/memory/compact", {"level": "critical"})
@@ -251,7 +252,9 @@ def test_where_memory_is_critical_it_ends_and_comes_with_the_next_request(tmp_pa
         assert first is not None
         assert re.search(r"^management +.* 0 B ", told, re.MULTILINE)
         eventually(lambda: management_pid(broker) is None, "the process ends", seconds=20)
+        ended_at = time.monotonic()
         assert api.get("/whoami").status == 200
+        assert time.monotonic() - ended_at < 30, "it waited as after a failure"
         assert management_pid(broker) != first
         assert broker.stop() == 0
         broker.assert_no_traceback()
