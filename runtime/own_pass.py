@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from functools import _lru_cache_wrapper
+from functools import _lru_cache_wrapper, partial
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
@@ -49,18 +49,12 @@ class OwnPass:
         began = time.perf_counter()
         before = await trio.to_thread.run_sync(read_memory)
         tally = _Tally()
-        await self._rebuild(Rebuilding(self._settings(), compact.level, trio.current_time(), resting), tally)
-        gives_back = compact.level >= Level.RELEASE or compact.trigger == IDLE
-        if gives_back:
-            for function in self._remembering():
-                function.cache_clear()
-        with tally:
-            gc.collect()
-        if gives_back:
-            await trio.to_thread.run_sync(self._release)
-            with tally:
-                renew_cache()
-            await trio.to_thread.run_sync(trim_allocator)
+        how = Rebuilding(self._settings(), compact.level, trio.current_time(), resting)
+        for part in (partial(self._rebuild, how), partial(self._tidy, compact)):
+            try:
+                await part(tally)
+            except MemoryError:  # the rest of it is left out, and the pass goes on
+                tally.failures += 1
         after = await trio.to_thread.run_sync(read_memory)
         return Reclaimed(
             shard=self._process,
@@ -104,6 +98,19 @@ class OwnPass:
                 return
             tally.count(step)
             await trio.lowlevel.checkpoint()
+
+    async def _tidy(self, compact: Compact, tally: "_Tally") -> None:
+        gives_back = compact.level >= Level.RELEASE or compact.trigger == IDLE
+        with tally:
+            if gives_back:
+                for function in self._remembering():
+                    function.cache_clear()
+            gc.collect()
+        if gives_back:
+            await trio.to_thread.run_sync(self._release)
+            with tally:
+                renew_cache()
+            await trio.to_thread.run_sync(trim_allocator)
 
     def _release(self) -> None:
         for owner in owners(self._root):

@@ -14,7 +14,7 @@ from ipc.messages.fingerprint import fingerprint
 from ipc.messages.reports import SUPERVISOR
 from ipc.settings import CompactionSettings, ShrinkSettings
 from runtime.auth.login import is_loopback
-from runtime.own_pass import OwnPass, bounded, remembering_functions
+from runtime.own_pass import OwnPass, Remembering, bounded, remembering_functions
 from runtime.owner import Owner, Rebuilding, rebuild
 from runtime.router.offers import offer
 from runtime.supervisor.supervisor import Supervisor
@@ -213,3 +213,16 @@ def test_what_negotiation_remembers_of_clients_may_be_forgotten_and_what_the_pro
     assert {is_loopback, offer} <= set(found)
     assert {"ipc.wire.amqp.negotiation", "ipc.wire.amqp.properties"} <= {one.__module__ for one in found}
     assert fingerprint not in found
+
+
+async def test_no_memory_in_any_part_of_a_pass_is_counted_and_the_pass_goes_on() -> None:
+    class Poor(Held):
+        def shed(self, how: Rebuilding) -> int:
+            raise MemoryError
+
+    def poor() -> list[Remembering]:
+        raise MemoryError
+
+    report = await OwnPass(Poor({}), lambda: SETTINGS, SUPERVISOR, poor).run(Compact(1, Level.CRITICAL, "test"))
+
+    assert report.failures == 2
