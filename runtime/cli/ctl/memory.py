@@ -90,7 +90,7 @@ def _show_pass(ctl: Ctl, done: dict[str, Any]) -> None:
         return
     rows = [
         {
-            "process": "supervisor" if one["shard"] is None else f"shard {one['shard']}",
+            "process": one["role"] if one["shard"] is None else f"shard {one['shard']}",
             "before": size(one["before"]["private"]),
             "after": size(one["after"]["private"]),
             "freed of": largest_first(one["by_kind"], 4),
