@@ -129,6 +129,7 @@ DEFINITIONS_CACHE_KIB: Final = 256  # of pages a vhost's definitions file keeps 
 
 # backups --------------------------------------------------------------------------------------------------------------
 BACKUP_SECONDS_MAX: Final = 24 * 3600.0
+CHECKPOINT_SLICE_SECONDS_MAX: Final = 0.0005  # of gathering what a register is to know, before clients have their turn
 BACKUP_SLICE_SECONDS_MAX: Final = 0.0005  # of noting what there is, before clients have their turn
 BACKUP_PROGRESS_SECONDS: Final = 1.0  # between two signs of life, the first of which finds out that nobody listens
 BACKUP_MANIFEST_BYTES_MAX: Final = 1024 * MIB  # with 200 bytes a file

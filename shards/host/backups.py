@@ -1,15 +1,15 @@
 """Copies vhosts into a backup beside the pump: the cut is made between two turns, the rest by a thread."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
-from ipc.limits import BACKUP_SLICE_SECONDS_MAX, STEPS_PER_CLOCK_CHECK
+from ipc.limits import BACKUP_SLICE_SECONDS_MAX
 from ipc.messages.reports import BackedUp
+from shards.host.slicing import take_slice
 from shards.model.cut import Cut
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Backups:
         is_complete = False
         while not is_complete:
             began = time.perf_counter()
-            is_complete = _slice(steps, began)
+            is_complete = take_slice(steps, BACKUP_SLICE_SECONDS_MAX)
             longest = max(longest, time.perf_counter() - began)
             await trio.lowlevel.checkpoint()
         return longest
@@ -92,11 +92,3 @@ class Backups:
         return BackedUp(
             number, self._shard.number, is_last=True, failure=reason, cut_at=0.0, cut_seconds=0.0, files_linked=0
         )
-
-
-def _slice(steps: Iterator[None], began: float) -> bool:
-    """Whether that was all."""
-    for done, _ in enumerate(steps, 1):
-        if done % STEPS_PER_CLOCK_CHECK == 0 and time.perf_counter() - began >= BACKUP_SLICE_SECONDS_MAX:
-            return False
-    return True

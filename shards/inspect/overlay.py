@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shards.store.blocks import Buffer
 from shards.store.copying import Copying
+from shards.store.files import DetachedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,6 +148,9 @@ class Overlay:
 
     def begin_copy(self, root: str, target: str, aside: str) -> Copying:
         raise NotImplementedError("nobody who only looks makes a copy")
+
+    def detach(self, path: str) -> DetachedFile:
+        raise NotImplementedError("nobody who only looks writes a register")
 
     def forget(self, path: str) -> None:
         self._maps.pop(path, None)

@@ -32,11 +32,14 @@ class Storage:
         files: Files,
         settings: StoreSettings,
         turn: Turn,
-        registered: Callable[[], Iterator[SegmentFacts]],
+        registered: Callable[[], Iterator[Iterable[SegmentFacts]]],
         *,
         awaits_disk: bool,
     ) -> None:
-        """`registered`: what the register knows, should it be written anew. `awaits_disk`: there is a journal."""
+        """`registered`: what the register knows of one queue after the other, should it be written anew.
+
+        `awaits_disk`: there is a journal.
+        """
         self.paths = VHostDirectory(directory)
         self._durable_at, self._transient_at = str(self.paths.queues), str(self.paths.transient)
         self._files = files
@@ -130,6 +133,7 @@ class Storage:
     def close(self, places: Collection[Queue | WaitingRoom]) -> list[tuple[Queue | WaitingRoom, OSError]]:
         """Write and close everything that lasts: all of these. What could not be written of which, and why."""
         unwritten: list[tuple[Queue | WaitingRoom, OSError]] = []
+        self.register.stop()
         self._settle_departed(places)
         for place in places:
             try:
@@ -139,7 +143,7 @@ class Storage:
         if self.journal is not None and unwritten:
             self._keep_journal(self.journal)
         elif self.journal is not None:
-            self.journal.begin_checkpoint().run()
+            self.journal.take_written_behind().run()
             self._turn.close_journal(self.journal)
         if not unwritten:
             self._close_register(places)
@@ -157,7 +161,7 @@ class Storage:
             for place in places:
                 place.write()
             if self.journal is not None:
-                self.journal.begin_checkpoint().run()
+                self.journal.take_written_behind().run()
             self._files.take_unsynced().run()
         except OSError:
             departures.forget(places)

@@ -650,11 +650,14 @@ class VHost(Compactable):
                 place.delete()
         return self.storage.close(lasting)
 
-    def _registered(self) -> Iterator[SegmentFacts]:
+    def _registered(self) -> Iterator[Iterable[SegmentFacts]]:
+        """Of one queue after the other; while they are gone through, some may come and go."""
         for queue in self.queues():
-            if queue.store is not None and is_stored(queue):
-                for level in queue.store.levels():
-                    yield from level.segments.registered()
+            if queue.store is None or not is_stored(queue):
+                yield ()
+                continue
+            for level in queue.store.levels():
+                yield level.segments.registered()
 
     def _take_number(self) -> int:
         self._number_next += 1

@@ -53,7 +53,7 @@ from shards.store.blocks import (
 )
 from shards.store.copying import Piece
 from shards.store.files import Files, SyncBatch
-from shards.store.register import Register
+from shards.store.register import Register, Writing
 from shards.store.segment import Segment
 
 JOURNAL_SUFFIX: Final = ".journal"
@@ -74,6 +74,25 @@ class Covered(Protocol):
 class _Since(NamedTuple):
     when: int  # broker time
     file: int  # the journal's, that was written then
+
+
+class Checkpoint:
+    """For a worker thread: files are synced, and then the register says so."""
+
+    __slots__ = ("_batch", "_writing")
+
+    def __init__(self, batch: SyncBatch, writing: Writing | None) -> None:
+        self._batch = batch
+        self._writing = writing
+
+    def __bool__(self) -> bool:
+        return bool(self._batch) or self._writing is not None
+
+    def run(self) -> None:
+        """Raises OSError as a `SyncBatch` does; what the register did not take costs time at the next start only."""
+        self._batch.run()
+        if self._writing is not None:
+            self._writing.run()
 
 
 class Journal(Compactable):
@@ -302,25 +321,33 @@ class Journal(Compactable):
         oldest = next(iter(self._covered.values()), None)
         return oldest is None or oldest.file > self._closed[0]
 
-    def begin_checkpoint(self) -> SyncBatch:
-        """What has to be synced, in any thread, before `end_checkpoint`."""
+    def prepare_checkpoint(self) -> Iterator[None]:
+        """Small steps before `begin_checkpoint`, which does at once what is left of them."""
+        return iter(()) if self._register is None else self._register.prepare()
+
+    def begin_checkpoint(self) -> Checkpoint:
+        """What has to be run, in any thread, before `end_checkpoint`."""
         oldest = next(iter(self._covered.values()), None)
         covered = [number for number in self._closed if oldest is None or number < oldest.file]
         self._checkpoint = covered[-1] if covered else 0
-        if self._register is not None:
-            self._register.capture()
+        writing = None if self._register is None else self._register.begin_writing()
+        return Checkpoint(self.take_written_behind(), writing)
+
+    def take_written_behind(self) -> SyncBatch:
+        """All that was written behind it; only a checkpoint that has ended lets go of that."""
         # Whatever another one has begun to sync and not ended.
         self._syncing.update(self._unsynced)
         self._unsynced = {}
         return self._files.sync_batch(*self._syncing)
 
     def end_checkpoint(self) -> None:
-        """The batch is on disk: what it covers may be overwritten."""
+        """What it covers is on disk, and may be overwritten."""
         while self._closed and self._closed[0] <= self._checkpoint:
             self._spare.append(self._closed.popleft())
         self._checkpoint = 0
         self._syncing = {}
-        self._make_known()
+        if self._register is not None:
+            self._register.end_writing()
         try:
             # The oldest first: what was appended must not outlive the news that it is settled.
             while len(self._spare) > JOURNAL_SPARE_FILES_MAX:
@@ -328,13 +355,6 @@ class Journal(Compactable):
                 self._spare.popleft()
         except OSError:
             pass  # used again, or tried again at the next checkpoint
-
-    def _make_known(self) -> None:
-        if self._register is not None:
-            try:
-                self._register.write()
-            except OSError:
-                pass  # with the next checkpoint, or the next start has to read them
 
     def close(self) -> None:
         """Everything it covered is in its place and on disk: leave nothing behind."""

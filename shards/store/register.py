@@ -22,10 +22,14 @@ Entries are written when a checkpoint has brought the segments they are about to
 good while salt, size and acks_end are what they are; anything else is read and verified as a whole. An end in order
 writes all entries anew and a block of kind *closed* behind them: then they are all there is, and no directory has to be
 looked at. Whoever opens the vhost takes that block away before anything is changed.
+
+A checkpoint has it written in three parts, so that nobody waits: `prepare` gathers entries in small steps,
+`begin_writing` gives their bytes to the checkpoint's thread, which writes them, and `end_writing` takes note of that.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from struct import Struct
+from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
 from ipc.limits import REGISTER_BYTES_MIN
@@ -41,11 +45,10 @@ from shards.store.blocks import (
     file_header,
     read_file_header,
 )
-from shards.store.files import Files
+from shards.store.files import NEW_SUFFIX, DetachedFile, Files
 
 KINDS: Final = (Kind.SEGMENTS, Kind.CLOSED)
 UNKNOWN: Final = -1
-NEW_SUFFIX: Final = ".new"
 SEALED_MIN: Final = 64
 
 _ENTRY: Final = Struct("<IIIIIIqqIIQ")
@@ -89,6 +92,61 @@ class Describable(Protocol):
         """None when nothing is left in it."""
 
 
+class Writing:
+    """What a thread has to write: bytes that do not change, and a file that is nobody else's meanwhile."""
+
+    __slots__ = ("_file", "_is_abandoned", "_lock", "_offset", "entries", "everything", "is_done", "salt", "segments")
+
+    def __init__(
+        self,
+        file: DetachedFile,
+        salt: int,
+        offset: int,
+        everything: bytes | None,
+        entries: bytes,
+        segments: Sequence[Describable],
+    ) -> None:
+        """`offset`: where the next block goes; `everything`: entries before these, of a file to be written anew."""
+        self._file = file
+        self._offset = offset
+        self._lock = Lock()
+        self._is_abandoned = False
+        self.salt = salt
+        self.everything = everything
+        self.entries = entries
+        self.segments = segments  # that will be known
+        self.is_done = False
+
+    def run(self) -> None:
+        """In any thread, once; when it fails the next start has more to read, and whoever asked can try again."""
+        with self._lock:
+            if self._is_abandoned:
+                return
+            try:
+                self._write()
+            except (OSError, MemoryError):
+                return
+            self.is_done = True
+
+    def _write(self) -> None:
+        if self.everything is None:
+            self._file.write(self._offset, _parts(self.salt, self._offset, self.entries))
+        else:
+            self._file.replace(_parts(self.salt, 0, self.everything, self.entries))
+
+    @property
+    def end(self) -> int:
+        """Of the file, once it is done."""
+        if self.everything is None:
+            return self._offset + _size(self._offset, self.entries)
+        return _size(0, self.everything, self.entries)
+
+    def abandon(self) -> None:
+        """It does not run from now on; waits for a thread that is at it."""
+        with self._lock:
+            self._is_abandoned = True
+
+
 class Register:
     """Of one vhost. What it could not write is not known at the next start, and nothing worse."""
 
@@ -97,16 +155,23 @@ class Register:
         "_captured",
         "_closed_at",
         "_end",
+        "_entries",
         "_everything",
         "_files",
+        "_gathered",
+        "_is_stopped",
         "_path",
         "_salt",
         "_sealed",
         "_sealed_max",
+        "_writing",
     )
 
-    def __init__(self, files: Files, path: str, everything: "Callable[[], Iterable[SegmentFacts]]") -> None:
-        """`everything`: what is known of registered segments now, for a register that has become too long."""
+    def __init__(self, files: Files, path: str, everything: "Callable[[], Iterable[Iterable[SegmentFacts]]]") -> None:
+        """`everything`: what is known of registered segments now, for a register that has become too long.
+
+        By queues, one after the other; they may change in between.
+        """
         self._files = files
         self._path = path
         self._everything = everything
@@ -116,7 +181,11 @@ class Register:
         self._bytes_max = REGISTER_BYTES_MIN  # with more it is written anew
         self._sealed: list[tuple[int, Describable]] = []
         self._sealed_max = SEALED_MIN  # with more, those that have gone are dropped
-        self._captured: list[tuple[SegmentFacts, Describable]] = []
+        self._captured: list[Describable] = []  # to be made known
+        self._entries = bytearray()  # by these
+        self._gathered: bytearray | None = None  # what else belongs into a register that is to be written anew
+        self._writing: Writing | None = None  # under way
+        self._is_stopped = False
 
     # at a start -------------------------------------------------------------------------------------------------------
 
@@ -169,68 +238,111 @@ class Register:
             self._sealed_max = max(SEALED_MIN, 2 * len(self._sealed))
         self._sealed.append((store, segment))
 
-    def capture(self) -> None:
-        """A checkpoint begins; what is settled after this moment is not part of it."""
-        sealed, self._sealed = self._sealed, []
-        for store, segment in sealed:
-            facts = segment.facts(store)
-            if facts is not None and facts.live_bytes != UNKNOWN:
-                self._captured.append((facts, segment))
+    def prepare(self) -> Iterator[None]:
+        """Small steps before `begin_writing`, between which things may change.
 
-    def write(self) -> None:
-        """The checkpoint has ended. Raises OSError; then the same can be written with the next one."""
+        An entry may become outdated that way before it is written, as it may afterwards.
+        """
+        while self._sealed:
+            store, segment = self._sealed.pop()
+            self._capture(store, segment)
+            yield
+        if self._captured and self._end > self._bytes_max and self._writing is None:
+            gathered = bytearray()
+            for some in self._everything():
+                for facts in some:
+                    gathered += facts.pack()
+                    yield
+                yield
+            self._gathered = gathered
+
+    def _capture(self, store: int, segment: Describable) -> None:
+        facts = segment.facts(store)
+        if facts is not None and facts.live_bytes != UNKNOWN:
+            self._captured.append(segment)
+            self._entries += facts.pack()
+
+    def begin_writing(self) -> Writing | None:
+        """A checkpoint begins, which covers what was captured; to be run after its sync. None: there is nothing to do.
+
+        Whatever of `prepare` is left is done at once.
+        """
+        if self._is_stopped or self._writing is not None:
+            return None
+        if self._sealed or (self._captured and self._end > self._bytes_max and self._gathered is None):
+            for _ in self.prepare():
+                pass
         if not self._captured:
-            return
-        if self._end > self._bytes_max:
-            self._rewrite(self._everything(), is_complete=False)
-        self._append([facts for facts, _segment in self._captured])
-        for _facts, segment in self._captured:
-            segment.is_registered = True
-        self._captured = []
+            return None
+        everything = None if self._gathered is None else bytes(self._gathered)
+        is_new = everything is not None or not self._end
+        salt = self._files.nonce() if is_new else self._salt
+        file = self._files.detach(self._path)
+        self._writing = Writing(file, salt, self._end, everything, bytes(self._entries), self._captured)
+        self._captured, self._entries, self._gathered = [], bytearray(), None
+        return self._writing
 
-    def _append(self, entries: list[SegmentFacts]) -> None:
-        parts: list[Buffer] = []
-        at = self._end
-        if not at:
-            self._salt = self._files.nonce()
-            parts.append(file_header(REGISTER_MAGIC, 0, self._salt))
-            at = FILE_HEADER_BYTES
-        payload = b"".join(map(SegmentFacts.pack, entries))
-        parts += _block(Kind.SEGMENTS, self._salt, at, len(entries), payload)
-        self._files.write(self._path, self._end, parts, sync=False)
-        self._end = at + BLOCK_HEADER_BYTES + len(payload)
-        self._files.forget(self._path)
+    def end_writing(self) -> None:
+        """Take note of what was written; what could not be is tried again by the next checkpoint."""
+        writing = self._writing
+        if writing is None or self._is_stopped:
+            return
+        self._writing = None
+        if not writing.is_done:
+            self._captured[:0] = writing.segments
+            self._entries[:0] = writing.entries
+            return
+        self._salt, self._end = writing.salt, writing.end
+        if writing.everything is not None:
+            self._bytes_max = max(REGISTER_BYTES_MIN, 2 * self._end)
+        for segment in writing.segments:
+            segment.is_registered = True
+
+    def stop(self) -> None:
+        """No checkpoint writes it from now on; waits for one that is at it."""
+        self._is_stopped = True
+        if self._writing is not None:
+            self._writing.abandon()
 
     # at an end in order -----------------------------------------------------------------------------------------------
 
     def close(self, everything: Iterable[SegmentFacts]) -> None:
         """All is on disk, and this is all there is. Raises OSError: then the next start has to look for itself."""
-        self._rewrite(everything, is_complete=True)
-        self._sealed = []
-        self._captured = []
-
-    def _rewrite(self, everything: Iterable[SegmentFacts], *, is_complete: bool) -> None:
+        self.stop()
         new = self._path + NEW_SUFFIX
         salt = self._files.nonce()
-        entries = list(everything)
-        payload = b"".join(map(SegmentFacts.pack, entries))
-        parts: list[Buffer] = [file_header(REGISTER_MAGIC, 0, salt)]
-        end = FILE_HEADER_BYTES
-        if entries:
-            parts += _block(Kind.SEGMENTS, salt, end, len(entries), payload)
-            end += BLOCK_HEADER_BYTES + len(payload)
-        if is_complete:
-            parts += _block(Kind.CLOSED, salt, end, 0, b"")
-            end += BLOCK_HEADER_BYTES
+        payload = b"".join(map(SegmentFacts.pack, everything))
+        parts = _parts(salt, 0, payload)
+        end = _size(0, payload)
+        parts += _block(Kind.CLOSED, salt, end, b"")
         self._files.unlink(new)
         self._files.write(new, 0, parts, sync=False)
         self._files.sync_batch(new).run()
         self._files.rename(new, self._path)
         self._files.forget(self._path)
-        self._salt, self._end = salt, end
-        self._bytes_max = max(REGISTER_BYTES_MIN, 2 * end)
+        self._salt, self._end = salt, end + BLOCK_HEADER_BYTES
+        self._sealed = []
 
 
-def _block(kind: Kind, salt: int, offset: int, count: int, payload: bytes) -> tuple[bytes, bytes]:
+def _parts(salt: int, offset: int, *payloads: bytes) -> list[Buffer]:
+    """A block for each, from this offset on; with the file's header where it begins."""
+    parts: list[Buffer] = []
+    if not offset:
+        parts.append(file_header(REGISTER_MAGIC, 0, salt))
+        offset = FILE_HEADER_BYTES
+    for payload in payloads:
+        if payload:
+            parts += _block(Kind.SEGMENTS, salt, offset, payload)
+            offset += BLOCK_HEADER_BYTES + len(payload)
+    return parts
+
+
+def _size(offset: int, *payloads: bytes) -> int:
+    """Of those parts, in bytes."""
+    blocks = sum(BLOCK_HEADER_BYTES + len(payload) for payload in payloads if payload)
+    return blocks if offset else FILE_HEADER_BYTES + blocks
+
+
+def _block(kind: Kind, salt: int, offset: int, payload: bytes) -> tuple[bytes, bytes]:
     assert aligned(len(payload)) == len(payload), "entries keep blocks aligned"
-    return block_header(kind, salt, offset, count, (payload,), len(payload)), payload
+    return block_header(kind, salt, offset, len(payload) // _ENTRY.size, (payload,), len(payload)), payload

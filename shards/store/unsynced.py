@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from ipc.data_directory import VHostDirectory
 from shards.store.blocks import Buffer
 from shards.store.copying import Copying
-from shards.store.files import Files, SyncBatch
+from shards.store.files import DetachedFile, Files, SyncBatch
 
 
 class UnsyncedFiles:
@@ -70,6 +70,9 @@ class UnsyncedFiles:
 
     def sync_batch(self, *paths: str) -> SyncBatch:
         return self._files.sync_batch(*paths)
+
+    def detach(self, path: str) -> DetachedFile:
+        return self._files.detach(path)
 
     def begin_copy(self, root: str, target: str, aside: str) -> Copying:
         return self._files.begin_copy(root, target, aside)

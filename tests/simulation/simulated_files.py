@@ -15,6 +15,7 @@ from random import Random
 
 from shards.store.blocks import Buffer
 from shards.store.copying import Copied, Piece
+from shards.store.files import NEW_SUFFIX
 from tests.simulation.exercised import Exercised, Tally
 
 
@@ -99,6 +100,24 @@ class SimulatedSyncBatch:
         for file in self._files:
             file.sync()
         self._settle(self._directories)
+
+
+class SimulatedDetachedFile:
+    """In a thread of nobody: whoever runs it decides when."""
+
+    def __init__(self, files: "SimulatedFiles", path: str) -> None:
+        self._files = files
+        self._path = path
+
+    def write(self, offset: int, parts: Sequence[Buffer]) -> None:
+        self._files.write(self._path, offset, parts, sync=False)
+
+    def replace(self, parts: Sequence[Buffer]) -> None:
+        new = self._path + NEW_SUFFIX
+        self._files.unlink(new)
+        self._files.write(new, 0, parts, sync=False)
+        self._files.sync_batch(new).run()
+        self._files.rename(new, self._path)
 
 
 class SimulatedCopying:
@@ -361,6 +380,10 @@ class SimulatedFiles:
 
     def sync_batch(self, *paths: str) -> SimulatedSyncBatch:
         return self._batch(paths, {*self._unsynced_directories, *map(os.path.dirname, paths)})
+
+    def detach(self, path: str) -> SimulatedDetachedFile:
+        self.forget(path)
+        return SimulatedDetachedFile(self, path)
 
     def _batch(self, paths: Iterable[str], directories: Iterable[str]) -> SimulatedSyncBatch:
         files = [self._files[path] for path in paths if path in self._files]

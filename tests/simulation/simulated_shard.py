@@ -4,10 +4,10 @@ Definitions are a real SQLite file: what `commit` returned from is there after e
 changes that were not committed yet are in the process only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.simulation.sliced_pass import SlicedPass
 from tests.store.messages import take
 
 VHOSTS = ("/", "other")
+PREPARED_PER_TURN = 2  # steps before a checkpoint, while it is slow
 _COUNTS = ("ready_count", "ready_bytes", "unacknowledged_count")
 
 
@@ -52,6 +53,7 @@ class SimulatedShard(World):
         self.compaction: SlicedPass | None = None  # under way
         self._directory = directory
         self._round: tuple[int, Sequence[tuple[Definitions, list[Change]]], SyncBatch] | None = None
+        self._preparation: tuple[Journal, Iterator[None]] | None = None  # of the next checkpoint
         self._checkpoint: tuple[Journal, SyncBatch] | None = None
 
     def open_all(self) -> None:
@@ -119,13 +121,24 @@ class SimulatedShard(World):
                 break
             self._end_round()
         while self._checkpoint is not None or self.turn.checkpoints:
-            if self._checkpoint is None:
-                journal, _ = self.turn.checkpoints.popitem()
-                self._checkpoint = (journal, journal.begin_checkpoint())
+            if self._checkpoint is None and not self._prepare_checkpoint(at_once=ends):
+                break
             if not ends:
                 self.simulated.tally[Exercised.SLOW_SYNC] += 1
                 break
             self._end_checkpoint()
+
+    def _prepare_checkpoint(self, *, at_once: bool) -> bool:
+        """Whether one has begun; else some of what is to be done before was."""
+        journal = next(iter(self.turn.checkpoints))
+        if self._preparation is None or self._preparation[0] is not journal:
+            self._preparation = (journal, journal.prepare_checkpoint())
+        if not at_once and len(list(islice(self._preparation[1], PREPARED_PER_TURN))) == PREPARED_PER_TURN:
+            return False
+        self._preparation = None
+        del self.turn.checkpoints[journal]
+        self._checkpoint = (journal, journal.begin_checkpoint())
+        return True
 
     def _end_round(self) -> None:
         assert self._round is not None

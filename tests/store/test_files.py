@@ -141,6 +141,26 @@ def test_renaming_moves_the_content(files: Files, directory: str) -> None:
     assert files.read(f"{directory}/b", 0, 9) == b"x"
 
 
+def test_a_detached_file_is_written_and_replaced(files: Files, directory: str) -> None:
+    path = f"{directory}/a"
+    files.write(path, 0, [b"before"], sync=False)
+    files.detach(path).write(6, [b" and", b" after"])
+    assert files.read(path, 0, 100) == b"before and after"
+
+    file = files.detach(path)
+    file.replace([b"an", b"other"])
+    file.write(7, [b" one"])
+
+    assert files.read(path, 0, 100) == b"another one"
+    assert files.list(directory) == ["a"]
+
+
+def test_a_detached_file_that_is_missing_is_made(files: Files, directory: str) -> None:
+    files.detach(f"{directory}/a").write(0, [b"new"])
+
+    assert files.read(f"{directory}/a", 0, 100) == b"new"
+
+
 def test_unlinking_what_is_gone_is_fine(files: Files, directory: str) -> None:
     files.write(f"{directory}/a", 0, [b"x"], sync=True)
 
