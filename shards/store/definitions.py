@@ -268,8 +268,8 @@ class Definitions(Compactable):
         Raises OSError when the file system refuses; the same changes may then be committed again later.
         """
         with self._turn, as_os_errors(self._path):
-            self._database.execute("BEGIN IMMEDIATE")
             try:
+                self._database.execute("BEGIN IMMEDIATE")  # may begin, and fail all the same
                 for change in changes:
                     for statement, values in _STATEMENTS[type(change)](change):
                         self._database.execute(statement, values)

@@ -1,10 +1,14 @@
 """Definitions come back as they were committed, all of a commit or nothing, and a file that is not ours is refused."""
 
+import itertools
 import os
+import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -423,3 +427,133 @@ def test_compaction_drops_the_page_cache_in_a_thread_where_pages_are_released(
 
     definitions.close()
     offload.work()  # a vhost closed between step and thread
+
+
+# what a commit may meet -----------------------------------------------------------------------------------------------
+
+COMMITTED: tuple[Change, ...] = (
+    PutExchange(ExchangeDefinition("another", "topic", number=9)),
+    PutQueue(QueueDefinition(7, "seventh", arguments={"x-max-length": 3})),
+    PutBinding(BindingDefinition("another", "seventh", "queue", "a.#")),
+    DropQueue("first"),
+)
+STEPS_MAX = 5_000
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """Where there is a file system in memory SQLite's syncs cost nothing."""
+    place = Path("/dev/shm")
+    home = Path(tempfile.mkdtemp(dir=place if place.is_dir() else None))
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _prepared(path: Path) -> Definitions:
+    definitions = Definitions(str(path))
+    definitions.commit([PutQueue(QueueDefinition(1, "first")), PutQueue(QueueDefinition(2, "second"))])
+    return definitions
+
+
+def _names(stored: Stored) -> list[str]:
+    return [queue.name for queue in stored.queues]
+
+
+def _left_by_an_end(path: Path, home: Path) -> Stored:
+    """What another process would find now, as after a kill -9."""
+    home.mkdir()
+    for file in path.parent.iterdir():
+        if file.is_file():
+            (home / file.name).write_bytes(file.read_bytes())
+    definitions = Definitions(str(home / path.name))
+    stored = definitions.load()
+    definitions.close()
+    return stored
+
+
+def test_a_commit_that_is_interrupted_at_any_step_is_whole_or_not_there(in_memory: Path) -> None:
+    """The steps are SQLite's own: instructions of its statements. At the last it is done, and nobody is told so."""
+    for step in range(1, STEPS_MAX):
+        home = in_memory / str(step)
+        home.mkdir()
+        definitions = _prepared(home / "definitions")
+        before = definitions.load()
+        left = step
+
+        def interrupt() -> int:
+            nonlocal left
+            left -= 1
+            return left == 0
+
+        definitions._database.set_progress_handler(interrupt, 1)
+        was_interrupted = False
+        try:
+            definitions.commit(COMMITTED)
+        except (OSError, sqlite3.OperationalError):
+            was_interrupted = True
+        definitions._database.set_progress_handler(None, 0)
+        found = _left_by_an_end(home / "definitions", home / "left")
+        if was_interrupted:
+            assert found == definitions.load()
+            assert found == before or _names(found) == ["second", "seventh"], "half of it"
+            definitions.commit(COMMITTED)
+            found = _left_by_an_end(home / "definitions", home / "again")
+        assert _names(found) == ["second", "seventh"]
+        assert [binding.destination for binding in found.bindings] == ["seventh"]
+        definitions.close()
+        shutil.rmtree(home)
+        if not was_interrupted:
+            assert step > 20
+            return
+    raise AssertionError("the commit does not end")
+
+
+def test_an_end_at_any_step_of_a_commit_leaves_all_of_it_or_nothing(in_memory: Path) -> None:
+    definitions = _prepared(in_memory / "definitions")
+    before = definitions.load()
+    steps = itertools.count()
+    found: list[Stored] = []
+
+    def look() -> int:
+        found.append(_left_by_an_end(in_memory / "definitions", in_memory / str(next(steps))))
+        return 0
+
+    definitions._database.set_progress_handler(look, 1)
+    definitions.commit(COMMITTED)
+    definitions._database.set_progress_handler(None, 0)
+    after = definitions.load()
+    definitions.close()
+
+    assert len(found) > 20
+    assert all(stored in (before, after) for stored in found)
+    assert _left_by_an_end(in_memory / "definitions", in_memory / "closed") == after
+
+
+def test_a_commit_that_finds_no_room_at_any_byte_leaves_nothing_and_can_be_repeated(in_memory: Path) -> None:
+    """Files may not grow beyond a limit, which every write of SQLite meets in turn."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    refused = 0
+    for room_bytes in itertools.count(0, 512):
+        home = in_memory / str(room_bytes)
+        home.mkdir()
+        definitions = _prepared(home / "definitions")
+        before = definitions.load()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, hard))
+        try:
+            definitions.commit(COMMITTED)
+            was_refused = False
+        except (OSError, sqlite3.OperationalError):
+            was_refused = True
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        if was_refused:
+            refused += 1
+            assert _left_by_an_end(home / "definitions", home / "left") == before == definitions.load()
+            definitions.commit(COMMITTED)
+        found = _left_by_an_end(home / "definitions", home / "again")
+        assert _names(found) == ["second", "seventh"]
+        definitions.close()
+        shutil.rmtree(home)
+        if not was_refused:
+            assert refused > 5
+            return
