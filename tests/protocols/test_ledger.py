@@ -2,6 +2,7 @@
 
 from array import array
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -151,3 +152,24 @@ def test_when_deliveries_were_made_is_forgotten_once_they_are_settled() -> None:
 
     assert ledger.waiting_since(1) == 9_999 * 1000 + 1000
     assert len(ledger._marked_at) <= 3
+
+
+def test_deliveries_that_found_no_memory_are_not_remembered_in_part() -> None:
+    testing = pytest.importorskip("_testcapi", reason="this Python cannot make allocations fail")
+    positions = array("Q", range(5_000))
+    for allocation in range(40):
+        ledger = Ledger()
+        ledger.extend(1, array("Q", (7, 8)), now=0)
+        testing.set_nomemory(allocation, allocation + 1)
+        try:
+            ledger.extend(2, positions, now=5_000)
+        except MemoryError:
+            expected = [(1, array("Q", (7, 8)))]
+        else:
+            expected = [(1, array("Q", (7, 8))), (2, positions)]
+        finally:
+            testing.remove_mem_hooks()
+
+        assert len(ledger) == sum(len(some) for _, some in expected)
+        assert ledger.waiting_since(1) > 0
+        assert ledger.take_all() == expected

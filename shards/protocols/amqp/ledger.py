@@ -54,13 +54,19 @@ class Ledger(Compactable):
         """Deliveries with the next tags, in order, await acknowledgement."""
         count = len(positions)
         first = self.tag_next
+        tag_next, total = first + count, self._count + count
         if not self._marked_at or now - self._marked_at[-1] >= _MARK_MS:
             self._mark(first, now)
-        self.tag_next = first + count
-        add_sequence(self._tags, first, count)
-        self._positions.extend(positions)
-        self._sources.extend(array("I", (source,)) * count)
-        self._count += count
+        try:
+            add_sequence(self._tags, first, count)
+            self._positions.extend(positions)
+            self._sources.extend(array("I", (source,)) * count)
+        except MemoryError:
+            # The columns stay as long as each other, or the client that is closed for this could give nothing back.
+            kept = len(self._sources)
+            del self._tags[kept:], self._positions[kept:]
+            raise
+        self.tag_next, self._count = tag_next, total
 
     def _mark(self, tag: int, now: int) -> None:
         """Remember when; and forget it of what is settled."""
@@ -69,7 +75,11 @@ class Ledger(Compactable):
         if passed > 0:
             del self._marked_tags[:passed], self._marked_at[:passed]
         self._marked_tags.append(tag)
-        self._marked_at.append(now)
+        try:
+            self._marked_at.append(now)
+        except MemoryError:
+            del self._marked_tags[-1]
+            raise
 
     def waiting_since(self, source: int) -> int:
         """When the oldest outstanding delivery of this source was made, or up to a second later; 0: there is none."""
