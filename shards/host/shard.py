@@ -49,6 +49,7 @@ from shards.model.turn import Shortage, Turn
 from shards.model.vhosts import VHosts
 from shards.protocols.amqp.connection import Connection
 from shards.store.files import DiskFiles
+from shards.store.half_done import HalfDone
 
 _GRACE_SECONDS = 1.0  # of a drain, kept for writing after the last client has gone
 
@@ -251,6 +252,9 @@ async def _main(end: socket.socket, number: int) -> int:
     code = ExitCode.OK
     try:
         await shard.run()
+    except* HalfDone:
+        structlog.get_logger("shard").critical("shard ends: memory ran out in the middle of a change")
+        code = ExitCode.FAILED
     except* SyncFailed as failed:
         structlog.get_logger("shard").critical("shard ends: the disk failed", reason=str(failed.exceptions[0]))
         code = ExitCode.FAILED

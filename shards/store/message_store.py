@@ -31,6 +31,7 @@ from shards.store.blocks import Buffer
 from shards.store.cold_pages import offer_cold
 from shards.store.columns import tally
 from shards.store.files import Files
+from shards.store.half_done import HalfDone
 from shards.store.journal import Journal
 from shards.store.moment import STILL, Moment
 from shards.store.notes import Notes
@@ -195,11 +196,14 @@ class MessageStore(Compactable):
         records = tail.records
         index = len(records)
         records += record
-        tail.must_note = tail.must_note or record[FLAGS_AT] & PERSISTENT > 0
-        tail.count += 1
-        self.ready_count += 1
-        self.ready_bytes += body_bytes_of(record)
-        return tail.base + index
+        try:
+            tail.must_note = tail.must_note or record[FLAGS_AT] & PERSISTENT > 0
+            tail.count += 1
+            self.ready_count += 1
+            self.ready_bytes += body_bytes_of(record)
+            return tail.base + index
+        except MemoryError as fault:
+            raise HalfDone from fault
 
     def append_part(self, record: bytes) -> int:
         """The same for a record that is there after an end with all that is noted with it, or not at all."""
@@ -220,10 +224,13 @@ class MessageStore(Compactable):
     def appended(self, count: int, body_bytes: int, *, is_persistent: bool) -> None:
         """`count` whole records, with bodies of together `body_bytes`, were appended to what `open_run` gave."""
         tail = self.tail
-        tail.must_note = tail.must_note or is_persistent
-        tail.count += count
-        self.ready_count += count
-        self.ready_bytes += body_bytes
+        try:
+            tail.must_note = tail.must_note or is_persistent
+            tail.count += count
+            self.ready_count += count
+            self.ready_bytes += body_bytes
+        except MemoryError as fault:
+            raise HalfDone from fault
 
     def append_run(self, records: bytes, count: int, body_bytes: int, *, is_persistent: bool) -> None:
         """Take in `count` records that were already put together for another store; the rest as in `appended`."""
@@ -249,12 +256,15 @@ class MessageStore(Compactable):
             self.segments.write(tail.base, 1, parts, total_bytes, sync=True)
         except OSError:
             return self.append(b"".join(parts))
-        position = tail.base
-        size = body_bytes_of(parts[0])
-        self._tail_written(1, total_bytes, size, parts[0][FLAGS_AT])
-        self._notes.is_noted = True
-        self.ready_count += 1
-        self.ready_bytes += size
+        try:
+            position = tail.base
+            size = body_bytes_of(parts[0])
+            self._tail_written(1, total_bytes, size, parts[0][FLAGS_AT])
+            self._notes.is_noted = True
+            self.ready_count += 1
+            self.ready_bytes += size
+        except MemoryError as fault:
+            raise HalfDone from fault
         return position
 
     @property
@@ -467,7 +477,10 @@ class MessageStore(Compactable):
         records = tail.records
         must_tell = bool(self.journal is not None and tail.settled and not tail.noted)
         self.segments.write(tail.base, tail.count, (records,), len(records), sync=self.journal is None)
-        self._tail_written(tail.count - tail.settled_count, len(records), *tally(records, 0, len(records)))
+        try:
+            self._tail_written(tail.count - tail.settled_count, len(records), *tally(records, 0, len(records)))
+        except MemoryError as fault:
+            raise HalfDone from fault
         self._notes.is_noted = True  # what becomes of it has to be: now it would come back
         if must_tell:
             # Nobody asked to keep these messages, so the journal has nothing of them, nor what became of them so far.
@@ -530,7 +543,10 @@ class MessageStore(Compactable):
         """Tell the journal what has happened since it was told last; the journal, if it was told anything."""
         if self.journal is None:
             return None
-        return self._notes.note(self.tail, self.segments.touched)
+        try:
+            return self._notes.note(self.tail, self.segments.touched)
+        except MemoryError as fault:
+            raise HalfDone from fault
 
     def note_leaving(self, positions: "array[int]") -> Journal | None:
         """Tell the journal that these are settled, before they are here; the journal, if there is one."""

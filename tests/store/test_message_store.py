@@ -10,9 +10,11 @@ from ipc.limits import KIB, MIB, SEGMENT_BYTES_FIRST, TAIL_BYTES_MAX
 from ipc.settings import StoreSettings
 from shards.store.body_map import BodyMap
 from shards.store.files import DiskFiles
+from shards.store.half_done import HalfDone
 from shards.store.message_store import MessageStore
 from shards.store.record import decode, encode_head
 from shards.store.recovery import RecoveryReport
+from shards.store.segments import Segments
 from tests.simulation.simulated_files import SimulatedFiles
 from tests.store.messages import ADDRESS, HEADER, bodies, body_at, record, take
 
@@ -656,3 +658,36 @@ def test_a_refused_unlink_is_tried_again(store: MessageStore, files: SimulatedFi
     store.close()
 
     assert files.names() == []
+
+
+# when memory runs out -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgetful(store: MessageStore, monkeypatch: pytest.MonkeyPatch) -> MessageStore:
+    """Finds no memory to note what it has written."""
+
+    def forget(*_facts: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Segments, "written", forget)
+    return store
+
+
+def test_a_block_that_is_written_and_still_in_the_tail_ends_the_shard(forgetful: MessageStore) -> None:
+    """Whoever went on would write it twice."""
+    forgetful.append(record(b"once"))
+
+    with pytest.raises(HalfDone):
+        forgetful.flush()
+
+
+def test_a_large_message_that_is_written_and_not_counted_ends_the_shard(forgetful: MessageStore) -> None:
+    encoded = record(b"once")
+
+    with pytest.raises(HalfDone):
+        forgetful.append_large([encoded[:30], encoded[30:]], len(encoded))
+
+
+def test_nobody_takes_a_change_that_is_half_done_for_the_fault_of_a_client() -> None:
+    assert not issubclass(HalfDone, Exception)
