@@ -9,6 +9,8 @@ class Exercised(Enum):
 
     KILL = "ends of the process between two turns"
     STOP = "ends of the process within a call to the disk"
+    STOP_IN_SYNC = "of those within a sync"
+    STOP_IN_COMMIT = "of those around a commit of definitions"
     STOP_IN_RECOVERY = "of those while it recovered"
     REFUSAL_IN_RECOVERY = "starts that the disk refused"
     POWER_FAILURE = "power failures"
@@ -19,6 +21,7 @@ class Exercised(Enum):
     NO_SPACE = "calls refused for want of space"
     IO_ERROR = "calls that failed"
     SYNC_FAILURE = "syncs that failed"
+    LOOK_FAILED = "reads that failed"
     SLOW_SYNC = "turns while something was being synced"
     CHECKPOINT = "checkpoints"
     NO_MEMORY_FOR_A_COPY = "copies that found no memory"

@@ -373,6 +373,10 @@ class Run:
         for _ in range(self.chance.choice((1, 1, 3))):
             self.shard.simulated.refuse(self.chance.randrange(8), error)
 
+    def blind(self) -> None:
+        """One of the next reads fails."""
+        self.shard.simulated.refuse_look(self.chance.randrange(4))
+
     def starve(self) -> None:
         """One of the next maps finds no memory."""
         self.shard.simulated.refuse_map(self.chance.randrange(3))
@@ -434,6 +438,8 @@ class Run:
                 files.stop(self.chance.randrange(30))
             elif fault < 0.3:
                 files.refuse(self.chance.randrange(30), self.chance.choice((errno.ENOSPC, errno.EIO)))
+            elif fault < 0.35:
+                files.refuse_look(self.chance.randrange(60))
             shard = SimulatedShard(self.directory, files, STORE, self.shard.now)
             try:
                 shard.open_all()
@@ -657,6 +663,7 @@ _WEIGHTS: Final[dict[str, float]] = {
     "refuse": 2,
     "fill_up": 1,
     "starve": 1,
+    "blind": 0.5,
     "accept": 4,
     "retry": 3,
     "fail_sync": 0.3,

@@ -32,7 +32,9 @@ class SimulatedFile:
     descriptor: int = field(default_factory=lambda: os.memfd_create("simulated"))
 
     def __del__(self) -> None:
-        os.close(self.descriptor)
+        # It is missing when making the file failed.
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
 
     @property
     def size(self) -> int:
@@ -77,29 +79,24 @@ class Entry:
 
 
 class SimulatedSyncBatch:
-    def __init__(
-        self,
-        files: Sequence[SimulatedFile],
-        directories: Iterable[str],
-        settle: Callable[[set[str]], None],
-        fault: Callable[[], OSError | None],
-    ) -> None:
+    def __init__(self, files: "SimulatedFiles", contents: Sequence[SimulatedFile], directories: Iterable[str]) -> None:
         self._files = files
+        self._contents = contents
         self._directories = set(directories)
-        self._settle = settle
-        self._fault = fault
-        self._is_empty = not (files or self._directories)
+        self._is_empty = not (contents or self._directories)
 
     def __bool__(self) -> bool:
         return not self._is_empty
 
     def run(self) -> None:
-        fault = self._fault()
+        fault = self._files._take_sync_fault()
+        for content in self._contents:
+            # What the disk was given before it failed, or the process ended, is there or not.
+            if fault is None or self._files.random.random() < 0.5:
+                content.sync()
         if fault is not None:
             raise fault
-        for file in self._files:
-            file.sync()
-        self._settle(self._directories)
+        self._files._settle_entries(self._directories)
 
 
 class SimulatedDetachedFile:
@@ -170,6 +167,10 @@ class SimulatedFiles:
         self.random = Random(seed)
         self.tally: Tally = Tally() if tally is None else tally
         self.calls = 0  # that change something
+        self.looks = 0  # at what is there, but for maps
+        self.syncs = 0
+        self.moments = 0  # at which the process may end
+        self.faults_met = 0  # of all kinds
         self.bytes_written = 0
         self.refusals = 0
         self.released: list[str] = []  # whose pages were given back, in order
@@ -182,6 +183,9 @@ class SimulatedFiles:
         self._unsynced: dict[str, None] = {}
         self._unsynced_directories: dict[str, None] = {}
         self._refusals: dict[int, int] = {}
+        self._look_refused_at = -1
+        self._look_error = 0
+        self._sync_refused_at = -1
         self._stop_at = -1
         self._refuse_all = 0
         self._is_full = False
@@ -199,15 +203,23 @@ class SimulatedFiles:
         """The new map after `in_maps` others fails once."""
         self._map_refused_at = self.maps_made + in_maps
 
+    def refuse_look(self, in_looks: int, error: int = errno.EIO) -> None:
+        """The call after `in_looks` others that reads content, a size or a directory fails once."""
+        self._look_refused_at, self._look_error = self.looks + in_looks, error
+
+    def refuse_sync(self, in_syncs: int) -> None:
+        """The batch after `in_syncs` others fails."""
+        self._sync_refused_at = self.syncs + in_syncs
+
     @contextmanager
     def unnoticed(self) -> Iterator[None]:
         """Whoever looks at content in here meets no fault, and leaves all maps as they were."""
-        kept = (self._maps, self.maps_made, self._map_refused_at)
-        self._maps, self._map_refused_at = dict(self._maps), -1
+        kept = (self._maps, self.maps_made, self._map_refused_at, self.looks, self._look_refused_at)
+        self._maps, self._map_refused_at, self._look_refused_at = dict(self._maps), -1, -1
         try:
             yield
         finally:
-            self._maps, self.maps_made, self._map_refused_at = kept
+            self._maps, self.maps_made, self._map_refused_at, self.looks, self._look_refused_at = kept
 
     def refuse_everything(self, error: int = errno.ENOSPC) -> None:
         self._refuse_all = error
@@ -221,11 +233,25 @@ class SimulatedFiles:
         self._refuse_all = 0
         self._is_full = False
         self._refusals.clear()
-        self._map_refused_at = -1
+        self._map_refused_at = self._look_refused_at = self._sync_refused_at = -1
 
     def stop(self, in_calls: int) -> None:
-        """The changing call after `in_calls` others is the process's last; a write gets a random part through."""
-        self._stop_at = self.calls + in_calls
+        """The process ends after so many more calls that change something or sync it, within the next one.
+
+        A write gets a random part through, a sync some of its files.
+        """
+        self._stop_at = self.moments + in_calls
+
+    def pass_moment(self) -> None:
+        """Something else is done at which the process may end."""
+        if self._is_last_moment():
+            raise Stopped
+
+    def _is_last_moment(self) -> bool:
+        self.moments += 1
+        is_last = self.moments - 1 == self._stop_at
+        self.faults_met += is_last
+        return is_last
 
     def restart(self) -> "SimulatedFiles":
         """After the process ended: the kernel had everything it was given, and has synced nothing by itself."""
@@ -311,9 +337,11 @@ class SimulatedFiles:
         self.bytes_written += len(content)
 
     def read(self, path: str, offset: int, size_bytes: int) -> bytes:
+        self._looking(path)
         return os.pread(self._found(path).descriptor, size_bytes, offset)
 
     def size(self, path: str) -> int:
+        self._looking(path)
         return self._found(path).size
 
     def map(self, path: str, size_bytes: int) -> mmap.mmap:
@@ -323,6 +351,7 @@ class SimulatedFiles:
             self.maps_made += 1
             if self.maps_made - 1 == self._map_refused_at:
                 self.tally[Exercised.NO_MEMORY_FOR_A_MAP] += 1
+                self.faults_met += 1
                 raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path)
             assert size_bytes <= file.size, "reading this map would be SIGBUS"
             mapped = mmap.mmap(file.descriptor, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ)
@@ -365,6 +394,7 @@ class SimulatedFiles:
         self._directories = {other for other in self._directories if other != path and not other.startswith(path + "/")}
 
     def list(self, path: str) -> Sequence[str]:
+        self._looking(path)
         return sorted(
             os.path.basename(name) for name in {*self._files, *self._directories} if os.path.dirname(name) == path
         )
@@ -387,7 +417,7 @@ class SimulatedFiles:
 
     def _batch(self, paths: Iterable[str], directories: Iterable[str]) -> SimulatedSyncBatch:
         files = [self._files[path] for path in paths if path in self._files]
-        return SimulatedSyncBatch(files, directories, self._settle_entries, self._take_sync_fault)
+        return SimulatedSyncBatch(self, files, directories)
 
     def begin_copy(self, root: str, target: str, aside: str) -> SimulatedCopying:
         self.changed = {}
@@ -401,9 +431,24 @@ class SimulatedFiles:
 
     # inside -----------------------------------------------------------------------------------------------------------
 
-    def _take_sync_fault(self) -> OSError | None:
-        self.tally[Exercised.SYNC_FAILURE] += self.sync_fault is not None
-        return self.sync_fault
+    def _take_sync_fault(self) -> BaseException | None:
+        self.syncs += 1
+        if self._is_last_moment():
+            self.tally[Exercised.STOP_IN_SYNC] += 1
+            return Stopped()
+        fault = self.sync_fault
+        if self.syncs - 1 == self._sync_refused_at:
+            fault = OSError(errno.EIO, "failed sync")
+        self.tally[Exercised.SYNC_FAILURE] += fault is not None
+        self.faults_met += fault is not None
+        return fault
+
+    def _looking(self, path: str) -> None:
+        self.looks += 1
+        if self.looks - 1 == self._look_refused_at:
+            self.tally[Exercised.LOOK_FAILED] += 1
+            self.faults_met += 1
+            raise OSError(self._look_error, os.strerror(self._look_error), path)
 
     def _found(self, path: str) -> SimulatedFile:
         if path not in self._files:
@@ -450,11 +495,12 @@ class SimulatedFiles:
         call = self.calls
         self.calls += 1
         self.changed[os.path.dirname(path)] = None
-        if call == self._stop_at:
+        if self._is_last_moment():
             return Stopped()
         error = self._refuse_all or self._refusals.pop(call, 0)
         if not error:
             return None
         self.refusals += 1
+        self.faults_met += 1
         self.tally[Exercised.NO_SPACE if error == errno.ENOSPC else Exercised.IO_ERROR] += 1
         return OSError(error, os.strerror(error), path)

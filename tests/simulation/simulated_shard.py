@@ -25,7 +25,7 @@ from shards.store.message_store import MessageStore
 from shards.store.recovery import RecoveryReport
 from tests.protocols.conversation import Client, World
 from tests.simulation.exercised import Exercised
-from tests.simulation.simulated_files import SimulatedFiles
+from tests.simulation.simulated_files import SimulatedFiles, Stopped
 from tests.simulation.sliced_pass import SlicedPass
 from tests.store.messages import take
 
@@ -56,8 +56,8 @@ class SimulatedShard(World):
         self._preparation: tuple[Journal, Iterator[None]] | None = None  # of the next checkpoint
         self._checkpoint: tuple[Journal, SyncBatch] | None = None
 
-    def open_all(self) -> None:
-        for name in VHOSTS:
+    def open_all(self, names: Sequence[str] = VHOSTS) -> None:
+        for name in names:
             self.open(name)
             self.reports.append(self.report)
         self.vhost = self.vhosts.find("/")  # type: ignore[assignment]
@@ -101,10 +101,10 @@ class SimulatedShard(World):
                 return
 
     def guarded(self, connection: Connection, act: Callable[[], object]) -> None:
-        """A client for whom a file cannot be read is closed, and its siblings live."""
+        """A client for whom a file cannot be read, or memory had, is closed, and its siblings live."""
         try:
             act()
-        except OSError:
+        except (OSError, MemoryError):
             for client in [client for client in self.clients if client.connection is connection]:
                 client.collect()
                 self.clients.remove(client)
@@ -144,10 +144,20 @@ class SimulatedShard(World):
         assert self._round is not None
         number, changes, batch = self._round
         for definitions, some in changes:
+            self._pass_moment()
             definitions.commit(some)
+            self._pass_moment()
         _run(batch)
         self._round = None
         self.turn.complete_round(number)
+
+    def _pass_moment(self) -> None:
+        """The process may end before definitions are on disk, and after."""
+        try:
+            self.simulated.pass_moment()
+        except Stopped:
+            self.simulated.tally[Exercised.STOP_IN_COMMIT] += 1
+            raise
 
     def _end_checkpoint(self) -> None:
         assert self._checkpoint is not None
