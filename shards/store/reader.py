@@ -44,7 +44,7 @@ class Span:
 class Reader(Compactable):
     """See the module. Whoever changes segments or tail tells it."""
 
-    __slots__ = ("_end", "_requeued", "_requeued_at", "_segments", "_skip", "_span", "_tail", "position")
+    __slots__ = ("_end", "_requeued", "_requeued_at", "_segments", "_skip", "_span", "_tail", "_unsized", "position")
     COLLECTIONS = ("_requeued",)
     KIND = "requeued messages"
 
@@ -56,6 +56,7 @@ class Reader(Compactable):
         self._skip = 0  # of that block, as in `Segment`
         self._requeued = array("Q")  # sorted; those before `_requeued_at` have been handed out again
         self._requeued_at = 0
+        self._unsized: frozenset[int] = frozenset()  # of those, what was not counted because it could not be read
         self._span: Span | None = None  # the last one given, until it is advanced over
 
     # handing out ------------------------------------------------------------------------------------------------------
@@ -112,6 +113,9 @@ class Reader(Compactable):
         self._span = None
         size = body_bytes(span.buffer, span.start, end)
         if self._requeued:
+            if self._unsized and span.base + span.start in self._unsized:
+                self._unsized -= {span.base + span.start}
+                size = 0
             self._requeued_taken()
         else:
             self.position = span.base + end
@@ -134,9 +138,16 @@ class Reader(Compactable):
     # what came back ---------------------------------------------------------------------------------------------------
 
     def requeue(self, position: int) -> int:
-        """Hand this one out again, before everything younger; bytes of its body."""
-        span = self._one(position, redelivered=True)
+        """Hand this one out again, before everything younger; bytes of its body, 0 when it cannot be read now.
+
+        Whoever gives it back has gone, and nobody would give it back once more.
+        """
         insort(self._requeued, position, self._requeued_at)
+        try:
+            span = self._one(position, redelivered=True)
+        except OSError:
+            self._unsized |= {position}
+            return 0
         return body_bytes(span.buffer, span.start, span.end)
 
     def take_requeued(self) -> "array[int]":
@@ -158,6 +169,7 @@ class Reader(Compactable):
     def _forget_requeued(self) -> None:
         self._requeued = array("Q")
         self._requeued_at = 0
+        self._unsized = frozenset()
 
     # the read position ------------------------------------------------------------------------------------------------
 

@@ -165,7 +165,7 @@ class Segments(Compactable):
         try:
             return self.map(segment), base
         except OSError:
-            # Whoever goes gives back what it held, and nothing asks for that again: then without a map.
+            # Whoever goes gives back what it held, and nothing asks for that again: better without a map.
             return self._copied(segment, position - base), position
 
     def _copied(self, segment: Segment, at: int) -> bytearray:

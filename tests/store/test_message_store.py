@@ -660,6 +660,27 @@ def test_a_refused_unlink_is_tried_again(store: MessageStore, files: SimulatedFi
     assert files.names() == []
 
 
+def test_what_cannot_be_read_when_it_comes_back_is_back_all_the_same(
+    store: MessageStore, files: SimulatedFiles
+) -> None:
+    """Whoever held it has gone: nobody gives it back another time."""
+    fill(store, 3, body_bytes=100)
+    store.flush()
+    taken = take(store)
+    files.close()
+    files.refuse_map(0)
+    files.refuse_look(0)
+
+    for position, _ in taken:
+        store.requeue(position)
+
+    assert (store.ready_count, store.unacknowledged_count) == (3, 0)
+    assert [body for _, body in take(store)] == [body for _, body in taken]
+    assert store.ready_bytes == 0
+    store.requeue(taken[0][0])
+    assert store.ready_bytes == len(taken[0][1])
+
+
 # when memory runs out -------------------------------------------------------------------------------------------------
 
 
