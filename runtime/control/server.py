@@ -34,6 +34,17 @@ Answer: TypeAlias = Callable[[ControlRequest, Say], Awaitable[None]]
 """Says all lines of an answer, `end` or `refused` included."""
 
 
+_requests: Final[msgspec.json.Decoder[ControlRequest]] = msgspec.json.Decoder(ControlRequest)
+
+
+def read_request(line: bytes) -> ControlRequest:
+    """Raises msgspec.MsgspecError, whatever is wrong: msgspec itself has other words for text and for depth."""
+    try:
+        return _requests.decode(line)
+    except (UnicodeDecodeError, RecursionError) as fault:
+        raise msgspec.DecodeError(str(fault)) from fault
+
+
 class ControlServer:
     """Everybody who is connected to the control socket."""
 
@@ -42,7 +53,6 @@ class ControlServer:
         self._answer = answer
         self._clients = 0
         self._encoder = msgspec.json.Encoder()
-        self._decoder: msgspec.json.Decoder[ControlRequest] = msgspec.json.Decoder(ControlRequest)
 
     async def serve(self, end: socket.socket) -> None:
         """Until cancelled; `end` is closed then."""
@@ -91,8 +101,8 @@ class ControlServer:
     async def _serve(self, line: bytes, say: Say) -> None:
         """Answer one request, or say why not."""
         try:
-            request = self._decoder.decode(line)
-        except (msgspec.MsgspecError, RecursionError) as fault:
+            request = read_request(line)
+        except msgspec.MsgspecError as fault:
             await say(Refused("bad-request", str(fault)))
             return
         try:

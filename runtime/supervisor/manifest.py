@@ -105,7 +105,7 @@ def read(root: Path) -> Manifest:
                 f"{found.data_format}; this version knows {MANIFEST_FORMAT} and {FORMAT_VERSION} only",
             )
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.MsgspecError as fault:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
         raise _damaged(f"{path} is damaged: {fault}") from fault
     for entry in manifest.files:
         if not _leads_inside(entry.path):

@@ -8,6 +8,7 @@ import struct
 import tempfile
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,7 +17,10 @@ import msgspec
 from pamqp import commands
 
 from ipc.errors import ConnectionRefusal, ExitCode, Refusal, StartRefused
+from ipc.limits import CONTROL_REQUEST_BYTES_MAX
+from ipc.lines import Lines, LineTooLong
 from ipc.link import PacketDecoder
+from ipc.messages import control, inventory, management
 from ipc.messages.commands import (
     AdoptClient,
     Compact,
@@ -30,17 +34,24 @@ from ipc.messages.commands import (
     Start,
     TemplateCommand,
 )
+from ipc.messages.logins import Attempt
+from ipc.messages.management import ManagementCommand, ManagementReport
 from ipc.messages.reports import ChildEnded, Hello, ShardReport, TemplateReport, VHostFailed
 from ipc.messages.rules import Policy, Rules
 from ipc.settings import Settings, StoreSettings
 from ipc.wire.amqp import amending, frames, methods, properties
 from ipc.wire.amqp.negotiation import Enter, Negotiation, Prove, State, make_offer
 from ipc.wire.amqp.tables import check_table, decode_table, raw_elements, raw_fields
+from runtime.control.server import read_request
 from runtime.decisions.sniffing import sniff
+from runtime.supervisor import manifest
 from shards.store import ack_log, record
 from shards.store.arguments import decode_arguments, encode_arguments
+from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.recovery import RecoveryReport
+from shards.store.register import Register, SegmentFacts
+from shards.store.replay import replay
 from tests.clients.raw_client import PROTOCOL_HEADER, open_vhost
 from tests.protocols.conversation import World, content
 from tests.simulation.simulated_files import SimulatedFiles
@@ -51,6 +62,7 @@ FRAME_MAX: Final = 4096
 _GOLDEN: Final = Path(__file__).parents[1] / "store" / "golden" / "format-1"
 _SETTINGS: Final = StoreSettings(segment_bytes_max=64 * 1024)
 _QUEUE: Final = "/queue"
+_MEMORY: Final = Path("/dev/shm")
 
 
 class Target(NamedTuple):
@@ -221,6 +233,69 @@ def ipc_examples() -> Sequence[bytes]:
     return [msgspec.msgpack.encode(one) for one in said]
 
 
+def ask_over_the_socket(data: bytes) -> None:
+    """Lines as they come over the control socket, cut anywhere; each is a request, or is refused."""
+    lines = Lines(CONTROL_REQUEST_BYTES_MAX)
+    position = 0
+    while position < len(data):
+        size = 1 + data[position] % 64
+        for line in lines.feed(data[position : position + size]):
+            try:
+                request = read_request(line)
+            except msgspec.MsgspecError:
+                continue
+            assert read_request(msgspec.json.encode(request)) == request
+        position += size
+
+
+@cache
+def control_examples() -> Sequence[bytes]:
+    asked: list[control.Request] = [
+        control.Status(),
+        control.Memory(vhost="/", top=3),
+        control.Compact("critical"),
+        control.PauseQueue("jobs", "ß"),
+        control.LoginAttempts(by_source=True),
+        control.BackUp("/srv/backup"),
+    ]
+    encoded = [msgspec.json.encode(one) for one in asked]
+    depth = b"[" * 5000
+    return [b"\n".join(encoded) + b"\n", b"\r\n".join(reversed(encoded)) + b"\r\n", depth, b'{"ask":"\xff"}\n']
+
+
+@cache
+def management_examples() -> Sequence[bytes]:
+    """Both ways."""
+    said: list[msgspec.Struct] = [
+        Hello("0123456789abcdef", "management", 17),
+        management.AskShards(3, "/", inventory_examples()[0]),
+        management.Enter(4, "guest", "/", "name", is_literal=True),
+        management.AskSupervisor(5, control.Memory("/", 3)),
+        management.Follow(6),
+        management.MayTry(7, "guest", "127.0.0.1"),
+        management.Attempted(8, Attempt("http", "guest", "::1", "wrong")),
+        management.Begin(Settings(), "/data", 1.5, ("127.0.0.1:5672",), 17),
+        management.Heard(3, 1, b"piece"),
+        management.Told(5, control.Refused("bad-request", "because")),
+        management.Barred(4, 403, "no"),
+        management.Patience(7, 0.5),
+        management.Over(3, {1: "is gone"}),
+    ]
+    return [msgspec.msgpack.encode(one) for one in said]
+
+
+@cache
+def inventory_examples() -> Sequence[bytes]:
+    """What shards are asked on somebody's behalf."""
+    behalf = inventory.Behalf("guest", Permissions(".*", ".*", ".*"))
+    asked: list[inventory.Asked] = [
+        inventory.Rank("queue", "/", frozenset({"/"}), (("state", "running"),), "jo", True, "messages", True, 100),
+        inventory.Describe("connection", (("/", ("name",)),), in_detail=True),
+        inventory.Pause("/", "jobs", is_paused=True, behalf=behalf),
+    ]
+    return [msgspec.msgpack.encode(one) for one in asked]
+
+
 # the store ------------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +310,107 @@ def recover_acks(data: bytes) -> None:
         {name: _golden(name) for name in ("0000000001.messages", "0000000002.messages")} | {"0000000001.acks": data}
     )
     assert len(found) <= 10_000
+
+
+_JOURNAL: Final = "/journal"
+_STORES: Final = 2
+
+
+def _directory_of(number: int) -> str | None:
+    return f"/queues/{number}" if number < _STORES else None
+
+
+def replay_journal(data: bytes) -> None:
+    """As the only file of a journal: a reader finds what is put in its place, and another start changes nothing."""
+    files = SimulatedFiles()
+    for directory in (_JOURNAL, "/queues/0", "/queues/1"):
+        files.make_directory(directory, sync=True)
+    files.create(f"{_JOURNAL}/0000000001.journal", len(data), sync=True)
+    files.overwrite(f"{_JOURNAL}/0000000001.journal", 0, data)
+    report = RecoveryReport()
+    replay(files, _JOURNAL, _directory_of, report)
+    assert files.list(_JOURNAL) == []
+    names = files.names()
+    replay(files, _JOURNAL, _directory_of, report)
+    assert files.names() == names
+    for number in range(_STORES):
+        store = MessageStore.recover(files, f"/queues/{number}", _SETTINGS, report)
+        if store is not None:
+            announced = store.ready_count
+            assert len(take(store)) == announced
+
+
+@cache
+def journal_examples() -> Sequence[bytes]:
+    """What turns of two queues have noted: messages, settlements, one that came back."""
+    files = SimulatedFiles()
+    journal = Journal(files, _JOURNAL)
+    stores = [
+        MessageStore(files, f"/queues/{number}", _SETTINGS, durable=True, journal=journal, store=number)
+        for number in range(_STORES)
+    ]
+    for turn in range(4):
+        for store in stores:
+            for number in range(5):
+                store.append(message_record(b"%d of turn %d" % (number, turn)))
+            held = [position for position, _body in take(store, 4)]
+            store.settle_many(array("Q", held[::2]))
+            store.note_return(held[1])
+            store.requeue(held[1])
+            store.note()
+        journal.write()
+    (name,) = files.list(_JOURNAL)
+    content = files.content(f"{_JOURNAL}/{name}")
+    return [content.rstrip(b"\0") + bytes(8), content]
+
+
+def load_register(data: bytes) -> None:
+    """Whatever is believed of it, it can be gone on with: what is written behind it is found by the next start."""
+    files = SimulatedFiles()
+    files.make_directory("/vhost", sync=True)
+    files.create("/vhost/segments", len(data), sync=True)
+    files.overwrite("/vhost/segments", 0, data)
+    register = Register(files, "/vhost/segments", tuple)
+    known = register.load()
+    assert all(number == facts.number for segments in known.values() for number, facts in segments.items())
+    register.begin()
+    register.sealed(3, _Sealed())
+    writing = register.begin_writing()
+    assert writing is not None
+    writing.run()
+    register.end_writing()
+    after = Register(files, "/vhost/segments", tuple)
+    assert after.load()[3][7] == _SEALED_FACTS
+    assert not after.is_complete
+
+
+_SEALED_FACTS: Final = SegmentFacts(3, 7, 1, 4096, 3, 0, 0, 300, 0, 0, 1)
+
+
+class _Sealed:
+    is_registered = False
+
+    def facts(self, _store: int) -> SegmentFacts:
+        return _SEALED_FACTS
+
+
+@cache
+def register_examples() -> Sequence[bytes]:
+    """One of a vhost that runs, and one that an end in order has left."""
+    files = SimulatedFiles()
+    files.make_directory("/vhost", sync=True)
+    register = Register(files, "/vhost/segments", tuple)
+    found = []
+    for _ in range(2):
+        register.sealed(3, _Sealed())
+        writing = register.begin_writing()
+        assert writing is not None
+        writing.run()
+        register.end_writing()
+    found.append(files.content("/vhost/segments"))
+    register.close(_SEALED_FACTS._replace(number=number) for number in range(1, 5))
+    found.append(files.content("/vhost/segments"))
+    return found
 
 
 def recover_ack_log(data: bytes) -> None:
@@ -299,6 +475,27 @@ def decode_record(data: bytes) -> None:
     record.decode_run(data, 0, len(data))
 
 
+def read_manifest(data: bytes) -> None:
+    """Of a backup; what it names is within it, and nothing of it is there."""
+    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as directory:
+        root = Path(directory)
+        (root / manifest.NAME).write_bytes(data)
+        found = manifest.read(root)
+        assert all((root / entry.path).resolve().is_relative_to(root.resolve()) for entry in found.files)
+        manifest.verify(root, found)
+
+
+@cache
+def manifest_examples() -> Sequence[bytes]:
+    now = datetime(2024, 2, 29, tzinfo=UTC)
+    files = (manifest.FileEntry("vhosts/1/definitions.sqlite", 45056, "ab" * 32), manifest.FileEntry("x", 0, ""))
+    sound = manifest.Manifest("0.1.0", now, now, (manifest.VHostEntry(1, "/", now),), files)
+    none = msgspec.structs.replace(sound, files=())
+    return [msgspec.json.format(msgspec.json.encode(one), indent=1) for one in (none, sound)] + [
+        b'{"format":' + b"[" * 5000
+    ]
+
+
 # conversations --------------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +540,21 @@ TARGETS: Final[Mapping[str, Target]] = {
     "segments": Target(recover_segment, (StartRefused,), segment_examples),
     "acknowledgements": Target(recover_acks, (StartRefused,), acks_examples),
     "ack logs": Target(recover_ack_log, (StartRefused,), acks_examples),
+    "commands to the management process": Target(
+        _decoded_as(ManagementCommand), (msgspec.DecodeError,), management_examples
+    ),
+    "reports of the management process": Target(
+        _decoded_as(ManagementReport), (msgspec.DecodeError,), management_examples
+    ),
+    "inventory requests": Target(
+        msgspec.msgpack.Decoder(inventory.Request).decode,
+        (msgspec.DecodeError, UnicodeDecodeError, RecursionError),  # where a question is answered, all of them are
+        inventory_examples,
+    ),
+    "journals": Target(replay_journal, (StartRefused,), journal_examples),
+    "registers": Target(load_register, (StartRefused,), register_examples),
+    "control requests": Target(ask_over_the_socket, (LineTooLong,), control_examples),
+    "manifests": Target(read_manifest, (StartRefused,), manifest_examples),
     "conversations": Target(converse, (), conversation_examples),
 }
 

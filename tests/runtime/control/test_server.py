@@ -100,7 +100,17 @@ async def test_requests_are_answered_in_order_however_they_come(server: ControlS
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"status", b"{", b"\xff\xfe", b'{"ask":"nothing"}', b'{"ask":"memory","top":"many"}', b"[" * 10_000, b"null"],
+    [
+        b"",
+        b"status",
+        b"{",
+        b"\xff\xfe",
+        b'{"ask":"nothing"}',
+        b'{"ask":"memory","top":"many"}',
+        b"[" * 10_000,
+        b"null",
+        b'{"ask":"memory","vhost":"\xff"}',
+    ],
 )
 async def test_what_is_no_request_is_refused_and_the_conversation_goes_on(server: ControlServer, line: bytes) -> None:
     async with client(server) as somebody:

@@ -124,6 +124,16 @@ def test_what_is_not_there_is_no_backup(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nothing", tmp_path / "data")[0] is ExitCode.STORE_DAMAGED
 
 
+@pytest.mark.parametrize("content", [b'{"ebbmq":"\xff"}', b'{"x":' + b"[" * 10_000, b"", b"[]"])
+def test_a_manifest_that_is_none_is_refused_in_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / manifest.NAME).write_bytes(content)
+
+    with pytest.raises(StartRefused) as refused:
+        manifest.read(tmp_path)
+
+    assert refused.value.exit_code is ExitCode.STORE_DAMAGED
+
+
 def test_a_directory_with_anything_in_it_is_refused_and_left_as_it_is(source: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
