@@ -32,6 +32,9 @@ class Exercised(Enum):
     DELIVERY = "messages delivered"
     SETTLEMENT = "messages settled"
     DEAD_LETTER = "messages buried"
+    DELAYED = "messages that had to wait at an exchange"
+    REPEATED = "messages that came again"
+    SWITCH = "vhosts that wait for the disk from now on, or no more"
     NOTHING = "steps with nothing to be done, which are not counted"
     AUDIT = "queues compared after an end"
 

@@ -39,6 +39,7 @@ class Terms:
     returns_max: int | None = None
     priority_max: int = 0
     graves: str = ""  # the queue its dead letters go to
+    remembered_max: int = 0  # messages it does not take twice
     has_expiring: bool = False  # messages that expire by themselves came in
 
     @property
@@ -55,6 +56,8 @@ class Terms:
             "x-max-priority": self.priority_max or None,
             "x-dead-letter-exchange": "" if self.graves else None,
             "x-dead-letter-routing-key": self.graves or None,
+            "x-message-deduplication": True if self.remembered_max else None,
+            "x-cache-size": self.remembered_max or None,
         }
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -124,6 +127,20 @@ class Gone:
     is_recent: bool = True  # since the last start
 
 
+class Remembered:
+    """What a queue does not take twice, till it has taken so many others; an end of the process forgets it."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+
+    def take(self, key: str, count_max: int) -> bool:
+        """Whether it is new."""
+        if key in self._keys:
+            return False
+        self._keys = [*self._keys, key][-count_max:]
+        return True
+
+
 class Expected:
     """One queue."""
 
@@ -136,6 +153,9 @@ class Expected:
         self.is_gone = False  # the client has heard so
         self.may_be_taken = False  # by somebody who does not acknowledge, and was not heard before the end
         self.buries: Expected | None = None  # what this has the dead letters of
+        self.is_unsynced = False  # its vhost does not wait for the disk
+        self.may_be_damaged = False  # by the end of a machine that nobody waited for
+        self.remembers = Remembered()  # for a queue that takes nothing twice
         self.present: dict[int, Copy] = {}
         self.gone: dict[int, Gone] = {}
         self._ranks: dict[int, int] = {}
@@ -244,7 +264,8 @@ class Expected:
         for number in sorted(numbers & self.gone.keys()):
             gone = self.gone[number]
             is_written = gone.is_written and (end is End.KILLED or (end is End.STOPPED and gone.copy.is_persistent))
-            if self.buries is None and (end is End.CLEAN or is_written or gone.is_durable):
+            is_durable = gone.is_durable and not self.is_unsynced
+            if self.buries is None and (end is End.CLEAN or is_written or is_durable):
                 raise Violation(f"{self.name}: {number} is settled, and back after {end.value}")
         if not self.is_deleted:
             for copy in self.present.values():
@@ -254,6 +275,11 @@ class Expected:
                 if gone.is_buried and not gone.is_purged and gone.copy.number not in numbers | graves:
                     self._check_burial(gone, end)
         self._begin_again(numbers, end)
+
+    def is_safe(self) -> None:
+        """All there is was brought to disk."""
+        for copy in self.present.values():
+            copy.is_confirmed = copy.is_persistent
 
     def _check_loss(self, copy: Copy, end: End, now: int, numbers: set[int], graves: set[int]) -> None:
         if self.may_be_taken or not self._must_be_there(copy, end):
@@ -274,7 +300,11 @@ class Expected:
     def _must_be_there(self, copy: Copy, end: End) -> bool:
         if end is End.CLEAN:
             return True
-        return copy.is_persistent and (copy.is_written if end.is_sudden else copy.is_confirmed)
+        return copy.is_persistent and (copy.is_written if end.is_sudden else self._is_safe(copy))
+
+    def _is_safe(self, copy: Copy) -> bool:
+        """Whether it was promised to survive the machine."""
+        return copy.is_confirmed and not self.is_unsynced
 
     def _may_have_dropped(self, copy: Copy, now: int, numbers: set[int]) -> bool:
         if not self.terms.drops:
@@ -309,6 +339,7 @@ class Expected:
             gone.is_recent = False
         self._unwritten = []
         self.may_be_taken = False
+        self.remembers = Remembered()
 
     # turns ------------------------------------------------------------------------------------------------------------
 

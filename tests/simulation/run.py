@@ -17,6 +17,7 @@ from pamqp import commands
 
 from ipc.limits import KIB, UNREADABLE_RETRY_MS, WRITE_BACK_MS
 from ipc.messages.commands import Level
+from ipc.settings import VHostStoreSettings
 from shards.compaction.accounting import Account
 from shards.compaction.cascade import cascade
 from shards.compaction.compactable import ShrinkPolicy
@@ -26,11 +27,12 @@ from shards.model.turn import APPOINTMENT_MS
 from shards.model.vhost import VHost
 from shards.store.segment import DAMAGED_SUFFIX
 from tests.protocols.conversation import content
+from tests.simulation.delays import LATE, LATER, Delayed, Delays
 from tests.simulation.exercised import Exercised, Tally
 from tests.simulation.expectations import Commit, Copy, End, Expected, Terms, Violation
 from tests.simulation.random_client import Mode, Published, RandomClient
 from tests.simulation.simulated_files import SimulatedFiles, Stopped
-from tests.simulation.simulated_shard import VHOSTS, SimulatedShard, body_of, contents
+from tests.simulation.simulated_shard import VHOSTS, SimulatedShard, body_of, contents, read_all
 from tests.simulation.sliced_pass import SlicedPass
 from tests.simulation.small_limits import (
     JOURNAL_FILES_MAX,
@@ -43,6 +45,7 @@ from tests.simulation.small_limits import (
 QUEUES_MAX: Final = 6  # of each vhost
 CLIENTS_MAX: Final = 5
 FANOUT: Final = "all"
+DELAY_MS_MAX: Final = 30_000  # by when all that waits is due, and looked at
 SIZES: Final = (0, 0, 20, 20, 200, 1500, LARGE_BYTES + 100)
 MEMORY_SLACK_BYTES: Final = 4 * KIB  # of each kind: the smallest tables are not worth a copy
 CLOSE: Final = ShrinkPolicy(ratio=1.0, floor_bytes=0, release_bytes_max=1 << 30, cold_before=1 << 40)
@@ -75,11 +78,13 @@ class Run:
         self.operations = 0
         self.tally: Tally = Tally()
         self.chance = Random(seed)
-        self.shard = SimulatedShard(self.directory, SimulatedFiles(seed, self.tally), STORE, 1_000_000)
+        self.store = STORE
+        self.shard = SimulatedShard(self.directory, SimulatedFiles(seed, self.tally), self.store, 1_000_000)
         self.shard.open_all()
         self._journals = [f"{self.directory / (name.strip('/') or 'default') / 'journal'}/" for name in VHOSTS]
         self.queues: dict[str, dict[str, Expected]] = {name: {} for name in VHOSTS}
         self.deleted: list[tuple[str, Expected]] = []
+        self.delays = {name: Delays(name) for name in VHOSTS}
         self.bound: dict[str, set[str]] = {name: set() for name in VHOSTS}  # to the fanout exchange
         self.clients: list[RandomClient] = []
         self.commits: list[Commit] = []
@@ -87,10 +92,27 @@ class Run:
         for vhost in self.shard.each_vhost():
             self._declare_exchange(vhost)
         self._fresh = self._held()
+        for vhost in self.shard.each_vhost():
+            self._declare_delays(vhost)
 
     def _declare_exchange(self, vhost: VHost) -> None:
         client = RandomClient(self.shard, vhost, Mode.PLAIN)
         client.wire.say(commands.Exchange.Declare(exchange=FANOUT, exchange_type="fanout", durable=True))
+        client.hang_up()
+
+    def _declare_delays(self, vhost: VHost) -> None:
+        client = RandomClient(self.shard, vhost, Mode.PLAIN)
+        client.wire.say(
+            commands.Exchange.Declare(
+                exchange=LATER,
+                exchange_type="x-delayed-message",
+                durable=True,
+                arguments={"x-delayed-type": "fanout"},
+            )
+        )
+        client.wire.replies()
+        client.wire.declare(LATE, durable=True)
+        client.wire.say(commands.Queue.Bind(exchange=LATER, queue=LATE))
         client.hang_up()
 
     # choosing ---------------------------------------------------------------------------------------------------------
@@ -153,6 +175,7 @@ class Run:
         """Whether the client may go on."""
         self.queues[client.vhost.name][queue.name] = queue
         queue.number = client.vhost._number_next
+        queue.is_unsynced = not client.vhost.awaits_disk
         client.declare(queue)
         client.hear()
         return client.may_speak
@@ -223,20 +246,80 @@ class Run:
         copies = []
         for name in sorted(self.bound[vhost]) if not published.queue else [published.queue]:
             queue = self.queues[vhost].get(name)
-            if queue is None:
-                continue
-            lives = [each for each in (published.expiration, queue.terms.ttl) if each is not None]
-            copy = Copy(
-                published.number,
-                published.is_persistent,
-                min(published.priority, queue.terms.priority_max),
-                self.shard.now + min(lives) if lives else None,
-                published.is_large,
-            )
-            queue.publish(copy)
-            queue.terms.has_expiring = queue.terms.has_expiring or copy.expires_at is not None
-            copies.append((queue, copy))
+            if queue is not None:
+                copies.append((queue, self._publish_to(queue, published)))
         return copies
+
+    def _publish_to(self, queue: Expected, published: Published) -> Copy:
+        lives = [each for each in (published.expiration, queue.terms.ttl) if each is not None]
+        copy = Copy(
+            published.number,
+            published.is_persistent,
+            min(published.priority, queue.terms.priority_max),
+            self.shard.now + min(lives) if lives else None,
+            published.is_large,
+        )
+        queue.publish(copy)
+        queue.terms.has_expiring = queue.terms.has_expiring or copy.expires_at is not None
+        return copy
+
+    def delay(self) -> None:
+        """Publish some that are to wait at an exchange."""
+        client = self.some_client()
+        if client is None or self.shard.is_blocked or client.mode is Mode.TRANSACTIONS:
+            raise NothingToDo
+        data = b""
+        for _ in range(self.chance.choice((1, 1, 4))):
+            self._number += 1
+            size = self.chance.choice(SIZES)
+            delay = self.chance.choice((1, 50, 600, 3000, 20_000))
+            message = Delayed(
+                self._number,
+                is_persistent=self.chance.random() < 0.75,
+                is_large=size >= LARGE_BYTES,
+                due=self.shard.now + delay,
+            )
+            self.delays[client.vhost.name].publish(message)
+            client.expect_confirm([message])
+            properties = commands.Basic.Properties(
+                delivery_mode=2 if message.is_persistent else 1, headers={"x-delay": delay}
+            )
+            data += content(LATER, "", body_of(self._number, size), properties=properties)
+            self.tally[Exercised.DELAYED] += 1
+        client.wire.send(data)
+
+    def declare_choosy(self) -> None:
+        """A queue that does not take the same message twice."""
+        client = self.some_client()
+        if client is None or len(self.queues[client.vhost.name]) >= QUEUES_MAX:
+            raise NothingToDo
+        name = self.chance.choice([name for name in "ijkl" if name not in self.queues[client.vhost.name]])
+        self._declare(client, Expected(name, Terms(remembered_max=self.chance.randrange(1, 4)), 0))
+
+    def repeat(self) -> None:
+        """Publish messages of which the queue may remember some."""
+        client = self.some_client()
+        queues = [] if client is None else list(self.queues[client.vhost.name].values())
+        choosy = [queue for queue in queues if queue.terms.remembered_max]
+        if client is None or not choosy or self.shard.is_blocked or client.mode is Mode.TRANSACTIONS:
+            raise NothingToDo
+        queue = self.chance.choice(choosy)
+        data = b""
+        for _ in range(self.chance.choice((1, 2, 5))):
+            self._number += 1
+            key = self.chance.choice("xyzvw")
+            is_persistent = self.chance.random() < 0.75
+            copies = []
+            if queue.remembers.take(key, queue.terms.remembered_max):
+                copies = [self._publish_to(queue, Published(queue.name, self._number, is_persistent, 0, None, False))]
+            else:
+                self.tally[Exercised.REPEATED] += 1
+            client.expect_confirm(copies)
+            properties = commands.Basic.Properties(
+                delivery_mode=2 if is_persistent else 1, headers={"x-deduplication-header": key}
+            )
+            data += content("", queue.name, body_of(self._number, 20), properties=properties)
+        client.wire.send(data)
 
     def commit(self) -> None:
         client = self.some_client(Mode.TRANSACTIONS)
@@ -421,12 +504,27 @@ class Run:
         shard.end_in_order()
         self.end(End.CLEAN)
 
+    def switch(self) -> None:
+        """From the next start on the second vhost waits for the disk, or does so no more."""
+        is_synced = self.store.durability_of(VHOSTS[1]) == "fsync"
+        own = VHostStoreSettings(durability="os" if is_synced else "fsync")
+        self.store = structs.replace(STORE, vhosts={VHOSTS[1]: own})
+        self.tally[Exercised.SWITCH] += 1
+        if self.chance.random() < 0.5:
+            self.restart()
+        else:
+            self.end(self.chance.choice((End.KILLED, End.POWER)))
+
     def end(self, end: End) -> None:
         """The process is gone; begin again, with a disk that may fail once more while it does."""
         self.tally[_ENDS[end]] += 1
         for commit in self.commits:
-            # While a disk refuses, what makes room on it cannot wait.
-            commit.is_split = commit.is_split or self.shard.simulated.refusals > commit.refusals
+            # While a disk refuses, what makes room on it cannot wait; and without a journal nothing holds it together.
+            commit.is_split = (
+                commit.is_split
+                or self.shard.simulated.refusals > commit.refusals
+                or any(queue.is_unsynced for queue, _ in (*commit.published, *commit.settled))
+            )
         self.shard.abandon()
         files = self.shard.simulated
         self.clients = []
@@ -440,7 +538,7 @@ class Run:
                 files.refuse(self.chance.randrange(30), self.chance.choice((errno.ENOSPC, errno.EIO)))
             elif fault < 0.35:
                 files.refuse_look(self.chance.randrange(60))
-            shard = SimulatedShard(self.directory, files, STORE, self.shard.now)
+            shard = SimulatedShard(self.directory, files, self.store, self.shard.now)
             try:
                 shard.open_all()
                 shard.simulated.accept_everything()
@@ -473,8 +571,21 @@ class Run:
                 if queue.buries is None:
                     graves = self.queues[vhost.name].get(queue.terms.graves)
                     queue.recovered(found[queue], end, shard.now, numbers.get(graves, set()) if graves else set())
+        for vhost in shard.each_vhost():
+            self.delays[vhost.name].recovered(vhost, end, shard.now)
+        self._change_durability()
         shard.finish_turn()
         self.settle_accounts(written=True)
+
+    def _change_durability(self) -> None:
+        """Whoever opens a vhost to wait for the disk brings all there what it found."""
+        for vhost in self.shard.each_vhost():
+            is_unsynced = not vhost.awaits_disk
+            places: list[Expected | Delays] = [*self.queues[vhost.name].values(), self.delays[vhost.name]]
+            for place in places:
+                if place.is_unsynced and not is_unsynced:
+                    place.is_safe()
+                place.is_unsynced = is_unsynced
 
     def _match(self, vhost: VHost, end: End, found: dict[Expected, list[list[int]]]) -> None:
         """Which queues are there, and whether they may be."""
@@ -490,7 +601,11 @@ class Run:
                 raise Violation(f"{queue.name} is lost after {end.value}")
             if is_there and there is not None:
                 matched[queue.name] = queue
+                queue.may_be_damaged = queue.may_be_damaged or (queue.is_unsynced and end is End.POWER)
+                if queue.may_be_damaged:
+                    read_all(there)
                 found[queue] = contents(there)
+        actual.pop(LATE, None)
         if actual.keys() - matched.keys():
             raise Violation(f"queues from nowhere: {actual.keys() - matched.keys()}")
         for queue in matched.values():
@@ -523,7 +638,7 @@ class Run:
                 self.operations -= 1
                 self.tally[Exercised.NOTHING] += 1
                 return
-            if step.action not in ("kill", "cut_power", "restart"):
+            if step.action not in ("kill", "cut_power", "restart", "switch"):
                 self.check()
         except Stopped:
             self._clients_ended()
@@ -564,6 +679,9 @@ class Run:
                 queue.check(actual.ready_count, actual.unacknowledged_count, written=written and not self.shard.is_slow)
                 if written:
                     queue.turn_written(synced=not self.shard.is_slow)
+            self.delays[vhost.name].account_for(vhost, self.shard.now)
+            if written:
+                self.delays[vhost.name].turn_written()
         if written:
             self.commits = [commit for commit in self.commits if any(c.commit is commit for c in self.clients)]
 
@@ -584,9 +702,15 @@ class Run:
     def finish(self) -> None:
         """When everything was taken and settled nothing is left, neither in memory nor on disk."""
         self.shard.simulated.accept_everything()
+        self.store = STORE
         self.restart()
+        self.shard.advance(DELAY_MS_MAX)
         for vhost in self.shard.each_vhost():
+            self.delays[vhost.name].all_are_due(vhost, self.shard.now)
+            self.delays[vhost.name].forget()
             client = RandomClient(self.shard, vhost, Mode.PLAIN)
+            client.wire.ask(commands.Queue.Delete(queue=LATE))
+            client.wire.ask(commands.Exchange.Delete(exchange=LATER))
             for queue in list(self.queues[vhost.name].values()):
                 for copy in queue.ready():
                     queue.leave(copy.number)
@@ -649,6 +773,9 @@ _WEIGHTS: Final[dict[str, float]] = {
     "delete": 1,
     "purge": 1,
     "publish": 40,
+    "delay": 6,
+    "declare_choosy": 2,
+    "repeat": 5,
     "commit": 8,
     "rollback": 1,
     "consume": 15,
@@ -671,6 +798,7 @@ _WEIGHTS: Final[dict[str, float]] = {
     "kill": 1,
     "cut_power": 1,
     "restart": 0.7,
+    "switch": 0.6,
 }
 ACTIONS: Final[dict[str, Callable[[Run], None]]] = {name: getattr(Run, name) for name in _WEIGHTS}
 STEPS: Final = 300

@@ -447,6 +447,7 @@ class SimulatedFiles:
         self.looks += 1
         if self.looks - 1 == self._look_refused_at:
             self.tally[Exercised.LOOK_FAILED] += 1
+            self.refusals += 1
             self.faults_met += 1
             raise OSError(self._look_error, os.strerror(self._look_error), path)
 

@@ -23,6 +23,7 @@ from shards.store.files import SyncBatch
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.recovery import RecoveryReport
+from shards.store.unsynced import UnsyncedFiles
 from tests.protocols.conversation import Client, World
 from tests.simulation.exercised import Exercised
 from tests.simulation.simulated_files import SimulatedFiles, Stopped
@@ -210,15 +211,29 @@ def _run(batch: SyncBatch) -> None:
         raise SyncFailed(str(fault)) from fault
 
 
+def read_all(queue: Queue) -> None:
+    """What a register knows and the disk has lost is announced until somebody reads it."""
+    for level in queue.store.levels() if queue.store is not None else ():
+        with simulated_files(level).unnoticed():
+            level.read_all()
+
+
 def contents(queue: Queue) -> list[list[int]]:
     """The numbers of all ready messages, by levels and in order, read as a consumer would, and left where they are."""
     levels = () if queue.store is None else queue.store.levels()
     if not levels:
         return []
-    files = levels[0].segments.files
-    assert isinstance(files, SimulatedFiles)
-    with files.unnoticed():
+    with simulated_files(levels[0]).unnoticed():
         return [_contents(level) for level in levels]
+
+
+def simulated_files(store: MessageStore) -> SimulatedFiles:
+    """What it is on, whether that is synced or not."""
+    files = store.segments.files
+    if isinstance(files, UnsyncedFiles):
+        files = files._files
+    assert isinstance(files, SimulatedFiles)
+    return files
 
 
 def _contents(store: MessageStore) -> list[int]:

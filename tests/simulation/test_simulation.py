@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pamqp import commands
 
 from tests.simulation.__main__ import judge
+from tests.simulation.delays import LATER, Delayed
 from tests.simulation.exercised import Exercised, Tally
-from tests.simulation.expectations import Copy, End, Expected, Terms, Violation
+from tests.simulation.expectations import Copy, End, Expected, Remembered, Terms, Violation
 from tests.simulation.random_client import Mode, RandomClient
 from tests.simulation.run import Run, Step, carry_out, steps_of
 from tests.simulation.simulated_shard import body_of
@@ -115,3 +117,55 @@ def test_what_nobody_was_promised_may_go_with_the_machine(queue: Expected) -> No
     queue.recovered([[1]], End.POWER, 0, set())
 
     assert list(queue.present) == [1]
+
+
+# messages that wait ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(fresh: Run) -> Run:
+    """One message is confirmed, and due in a second."""
+    client = fresh.shard.client().open()
+    client.ask(commands.Confirm.Select())
+    properties = commands.Basic.Properties(delivery_mode=2, headers={"x-delay": 1000})
+    client.publish(LATER, "", body_of(1, 0), properties=properties)
+    assert isinstance(client.replies()[0], commands.Basic.Ack)
+    message = Delayed(1, is_persistent=True, is_confirmed=True, due=fresh.shard.now + 1000)
+    fresh.delays["/"].publish(message)
+    fresh.delays["/"].turn_written()
+    return fresh
+
+
+def test_a_message_that_waits_where_none_must_is_told(waiting: Run) -> None:
+    waiting.delays["/"].forget()
+
+    with pytest.raises(Violation, match="1 messages wait where 0 must"):
+        waiting.delays["/"].account_for(waiting.shard.vhost, waiting.shard.now)
+
+
+def test_a_message_that_goes_on_too_early_is_told(waiting: Run) -> None:
+    waiting.shard.advance(2000)
+
+    with pytest.raises(Violation, match="is due at"):
+        waiting.delays["/"].account_for(waiting.shard.vhost, waiting.shard.now - 1500)
+
+
+def test_a_delayed_message_that_is_lost_is_told(waiting: Run) -> None:
+    waiting.shard.vhost.exchange(LATER).waiting_room.purge()  # type: ignore[union-attr]
+
+    with pytest.raises(Violation, match="1 is lost after power"):
+        waiting.delays["/"].recovered(waiting.shard.vhost, End.POWER, waiting.shard.now)
+
+
+def test_a_delayed_message_may_be_in_both_places_after_a_sudden_end(waiting: Run) -> None:
+    waiting.shard.advance(2000)
+    waiting.delays["/"].account_for(waiting.shard.vhost, waiting.shard.now)
+
+    waiting.delays["/"].recovered(waiting.shard.vhost, End.KILLED, waiting.shard.now)
+    waiting.delays["/"].all_are_due(waiting.shard.vhost, waiting.shard.now)
+
+
+def test_what_a_queue_remembers_is_as_much_as_it_was_asked_to() -> None:
+    remembered = Remembered()
+
+    assert [remembered.take(key, 2) for key in "xyxzx"] == [True, True, False, True, True]
