@@ -126,9 +126,9 @@ def open_file(paths: DataDirectory, settings: UserSettings) -> sqlite3.Connectio
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    # IMMEDIATE also finds out at once whether the file can be written at all.
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        # IMMEDIATE also finds out at once whether the file can be written at all. It may begin, and fail all the same.
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
