@@ -30,7 +30,7 @@ SANITIZED_TESTS ?= tests/speed tests/wire tests/ipc tests/store tests/protocols 
 FUZZ_SECONDS    ?= 60
 
 .PHONY: help man run build test lint types imports everything tests interpreted sanitize format bench bench-quick bench-memory bench-instructions lock clean
-.PHONY: brokers brokers-interpreted parts parts-interpreted conformance fuzz hostile schemathesis memory-table simulate torture
+.PHONY: clients brokers brokers-interpreted parts parts-interpreted conformance fuzz hostile schemathesis memory-table simulate torture
 
 help: ## show this list
 	@echo "EbbMQ: a message broker whose memory ebbs."
@@ -79,18 +79,21 @@ everything: $(VENV)/.installed-test
 	    $(MAKE) tests && $(MAKE) interpreted
 	    exit
 	fi
-	lane() { code=0; for part in "$$@"; do echo "== $$part"; $(MAKE) $$part || code=$$?; done; return $$code; }
-	said=$$(mktemp); trap 'rm -f "$$said"' EXIT
 	if $(COMPILED); then
-	    lane parts parts-interpreted > "$$said" 2>&1 & beside=$$!
-	    code=0; lane brokers brokers-interpreted || code=$$?
+	    lanes=("clients brokers-interpreted" "brokers parts-interpreted" "parts")
 	else
 	    echo "======== TESTS ARE NOT RUN COMPILED: nothing is compiled ========" >&2
-	    lane parts-interpreted > "$$said" 2>&1 & beside=$$!
-	    code=0; BROKERS="-m process" lane brokers-interpreted || code=$$?
+	    lanes=("clients" "brokers parts-interpreted")
 	fi
-	wait $$beside || code=$$?
-	cat "$$said"
+	said=$$(mktemp -d); trap 'rm -rf "$$said"' EXIT
+	lane() { code=0; for part in "$$@"; do echo "== $$part"; $(MAKE) $$part || code=$$?; done; return $$code; }
+	beside=()
+	for number in $$(seq 1 $$(($${#lanes[@]} - 1))); do
+	    lane $${lanes[$$number]} > "$$said/$$number" 2>&1 & beside+=($$!)
+	done
+	code=0; lane $${lanes[0]} || code=$$?
+	for one in "$${beside[@]}"; do wait "$$one" || code=$$?; done
+	cat "$$said"/*
 	exit $$code
 
 tests: build $(VENV)/.installed-test ## pytest alone, at the speed that can be had
@@ -99,17 +102,17 @@ tests: build $(VENV)/.installed-test ## pytest alone, at the speed that can be h
 interpreted: $(VENV)/.installed-test ## pytest alone, the hot modules interpreted
 	@EBBMQ_PURE=1 $(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
 
-# Where tests run compiled, what whole brokers show is shown there; interpreted ones have to show what goes through them.
-BROKERS ?= $(addprefix tests/clients/test_,pika.py bad_input.py sudden_death.py speed.py)
-
 parts:
 	@$(BIN)/python -m pytest -m "not process"
 parts-interpreted:
 	@EBBMQ_PURE=1 $(BIN)/python -m pytest -m "not process"
+clients:
+	@$(BIN)/python -m pytest -m process tests/clients
 brokers:
-	@$(BIN)/python -m pytest -m process
+	@$(BIN)/python -m pytest -m process --ignore=tests/clients
+# What whole brokers show is shown compiled; interpreted ones have to show what goes through them.
 brokers-interpreted:
-	@EBBMQ_PURE=1 $(BIN)/python -m pytest $(BROKERS)
+	@EBBMQ_PURE=1 $(BIN)/python -m pytest $(addprefix tests/clients/test_,pika.py bad_input.py sudden_death.py speed.py)
 
 # A tree of its own: a sanitized module must never be found by a broker. Leaks are not looked for, because the interpreter
 # itself ends without freeing all; its own allocator is replaced, so that every object has guarded ends.

@@ -254,6 +254,7 @@ def test_listeners_are_suspended_for_new_clients_only_and_resumed_where_they_wer
             other.channel().queue_declare("again", exclusive=True)
 
 
+@pytest.mark.process
 def test_suspended_listeners_take_no_time_and_keep_a_port_that_was_asked_for(tmp_path: Path) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -296,6 +297,7 @@ def test_a_start_is_waited_for_by_pid(managed: RunningBroker, run: Run, tmp_path
     assert ctl(managed, "wait").returncode == 2
 
 
+@pytest.mark.process
 def test_a_broker_is_shut_down_and_stopping_it_again_may_be_all_the_same(tmp_path: Path) -> None:
     broker = RunningBroker(tmp_path, shards=1).start()
     try:
@@ -388,6 +390,7 @@ def test_progress_is_shown_at_a_terminal_and_nothing_of_it_in_a_pipe(
         assert "\x1b" not in done.stdout
 
 
+@pytest.mark.process
 def test_draining_shows_how_many_connections_are_left(tmp_path: Path) -> None:
     broker = RunningBroker(tmp_path, shards=1).start()
     try:

@@ -137,6 +137,7 @@ def test_what_is_not_there_is_named(managed: RunningBroker) -> None:
     assert ctl(managed, "export_definitions", "-p", "nowhere", "--vhost-only").stderr.endswith("definitions nowhere\n")
 
 
+@pytest.mark.process
 def test_it_says_when_no_broker_answers_and_ends_one_that_does(tmp_path: Path) -> None:
     broker = RunningBroker(tmp_path, shards=1).start()
     try:
