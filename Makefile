@@ -80,10 +80,10 @@ everything: $(VENV)/.installed-test
 	    exit
 	fi
 	if $(COMPILED); then
-	    lanes=("clients brokers-interpreted" "brokers parts-interpreted" "parts")
+	    lanes=("clients parts-interpreted" "brokers" "parts brokers-interpreted")
 	else
 	    echo "======== TESTS ARE NOT RUN COMPILED: nothing is compiled ========" >&2
-	    lanes=("clients" "brokers parts-interpreted")
+	    lanes=("clients parts-interpreted" "brokers")
 	fi
 	said=$$(mktemp -d); trap 'rm -rf "$$said"' EXIT
 	lane() { code=0; for part in "$$@"; do echo "== $$part"; $(MAKE) $$part || code=$$?; done; return $$code; }

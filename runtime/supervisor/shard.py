@@ -255,7 +255,8 @@ class Shard(Owner):
             is_busy = bool(self._openings or self._closings or self._is_draining)
             finding = silence.look(trio.current_time(), main, is_recovering=is_busy)
             if finding is Finding.ASK:
-                _ask(alive.link)
+                if _ask(alive.link):
+                    silence.asked()
             elif finding is Finding.SILENT:
                 self._log.warning(
                     "shard does not answer",
@@ -335,12 +336,12 @@ class Shard(Owner):
         say("vhost opened", vhost=report.name, **found, seconds=round(report.seconds, 3))
 
 
-def _ask(link: ShardLink) -> None:
-    """A link that takes nothing more, because nobody reads it, is as silent as one that was read."""
+def _ask(link: ShardLink) -> bool:
+    """Whether the question is on its way."""
     try:
-        link.send_now(Probe())
+        return link.send_now(Probe())
     except LinkClosed:
-        pass
+        return True  # who receives is told
 
 
 async def _greeted(link: ShardLink) -> int:

@@ -9,14 +9,18 @@ MAIN = MainSettings(shard_silent_seconds=4.0, shard_silent_seconds_max=60.0)
 class Watched:
     """A silence that is looked at when it should be."""
 
-    def __init__(self, main: MainSettings = MAIN) -> None:
+    def __init__(self, main: MainSettings = MAIN, *, can_ask: bool = True) -> None:
         self.now = 1000.0
         self.main = main
         self.silence = Silence(self.now)
+        self.can_ask = can_ask
 
     def look(self, *, is_recovering: bool = False, late_seconds: float = 0.0) -> Finding:
         self.now += pause(self.main) + late_seconds
-        return self.silence.look(self.now, self.main, is_recovering=is_recovering)
+        finding = self.silence.look(self.now, self.main, is_recovering=is_recovering)
+        if finding is Finding.ASK and self.can_ask:
+            self.silence.asked()
+        return finding
 
     def look_for(self, seconds: float, *, is_recovering: bool = False) -> list[Finding]:
         return [self.look(is_recovering=is_recovering) for _ in range(int(seconds / pause(self.main)))]
@@ -69,3 +73,20 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
     watched.look()
     assert watched.look(late_seconds=3600) is not Finding.LOST
     assert watched.silence.seconds <= 2 * pause(MAIN)
+
+
+def test_what_could_not_be_asked_is_tried_again_and_the_silence_is_told() -> None:
+    watched = Watched(can_ask=False)
+    findings = [watched.look() for _ in range(5)]
+    assert findings == [Finding.ASK, Finding.ASK, Finding.SILENT, Finding.ASK, Finding.ASK]
+
+    watched.can_ask = True
+    assert [watched.look(), watched.look()] == [Finding.ASK, Finding.WAIT]
+    assert watched.silence.heard()
+
+
+def test_one_that_can_never_be_asked_is_given_up_as_well() -> None:
+    watched = Watched(can_ask=False)
+    watched.look()
+    assert Finding.LOST not in watched.look_for(58)
+    assert watched.look() is Finding.LOST
