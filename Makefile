@@ -104,8 +104,9 @@ interpreted: $(VENV)/.installed-test ## pytest alone, the hot modules interprete
 
 parts:
 	@$(BIN)/python -m pytest -m "not process"
+# No hot module takes part in what is left out.
 parts-interpreted:
-	@EBBMQ_PURE=1 $(BIN)/python -m pytest -m "not process"
+	@EBBMQ_PURE=1 $(BIN)/python -m pytest -m "not process" --ignore=tests/management --ignore=tests/conf
 clients:
 	@$(BIN)/python -m pytest -m process tests/clients
 brokers:
