@@ -291,9 +291,11 @@ class Run:
     def declare_choosy(self) -> None:
         """A queue that does not take the same message twice."""
         client = self.some_client()
-        if client is None or len(self.queues[client.vhost.name]) >= QUEUES_MAX:
+        queues = {} if client is None else self.queues[client.vhost.name]
+        free = [name for name in "ijkl" if name not in queues]
+        if client is None or not free or len(queues) >= QUEUES_MAX:
             raise NothingToDo
-        name = self.chance.choice([name for name in "ijkl" if name not in self.queues[client.vhost.name]])
+        name = self.chance.choice(free)
         self._declare(client, Expected(name, Terms(remembered_max=self.chance.randrange(1, 4)), 0))
 
     def repeat(self) -> None:
