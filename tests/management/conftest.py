@@ -1,6 +1,7 @@
 """One broker with its API for all tests of a module that ask it, and users who may do more or less."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.process)
 
 
-@pytest.fixture(scope="module")
-def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    """Two shards and the API on a free port; the module leaves no traceback in its log."""
-    arguments = ("--set", "management.port=0", "--set", "management.metrics_port=-1")
-    broker = RunningBroker(tmp_path_factory.mktemp("managed"), arguments=arguments)
+@contextmanager
+def served(directory: Path, *arguments: str) -> Iterator[RunningBroker]:
+    """A broker with its API on a free port, which ends in order and leaves no traceback in its log."""
+    broker = RunningBroker(directory, arguments=("--set", "management.port=0", *arguments))
     try:
         yield broker.start()
         assert broker.stop() == 0, broker.log
         broker.assert_no_traceback()
     finally:
         broker.end_by_force()
+
+
+@pytest.fixture(scope="module")
+def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+    """Two shards and the API; the module leaves no traceback in its log."""
+    with served(tmp_path_factory.mktemp("managed"), "--set", "management.metrics_port=-1") as broker:
+        yield broker
 
 
 @pytest.fixture

@@ -8,21 +8,16 @@ import pytest
 
 from tests.clients.running_broker import RunningBroker
 from tests.management.api import Api
-from tests.management.conftest import add_user
+from tests.management.conftest import add_user, served
 
 pytestmark = pytest.mark.process
 
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    arguments = ("--set", "management.port=0", "--set", "users.track_auth_attempt_source=true")
-    broker = RunningBroker(tmp_path_factory.mktemp("tracking"), arguments=arguments)
-    try:
-        yield broker.start()
-        assert broker.stop() == 0, broker.log
-        broker.assert_no_traceback()
-    finally:
-        broker.end_by_force()
+    tracking = ("--set", "users.track_auth_attempt_source=true")
+    with served(tmp_path_factory.mktemp("tracking"), *tracking) as broker:
+        yield broker
 
 
 def of_node(api: Api) -> str:
