@@ -95,5 +95,7 @@ def catch_up(files: Files, paths: VHostDirectory) -> None:
     if paths.unsynced.name not in files.list(str(paths.root)):
         return
     stores = [f"{place}/{store}" for place in (paths.queues, paths.delayed) for store in files.list(str(place))]
-    files.sync_batch(*(f"{store}/{name}" for store in stores for name in files.list(store))).run()
+    # A file that is not there leads to its directory: what was unlinked from one that is empty now must not come back.
+    names = [f"{store}/{name}" for store in stores for name in (*files.list(store), "nothing")]
+    files.sync_batch(*names).run()
     files.unlink(str(paths.unsynced))

@@ -166,6 +166,26 @@ def test_a_vhost_that_waits_for_the_disk_again_has_all_it_found_there(tmp_path: 
     assert bodies == [*(b"%d" % number for number in range(50)), b"late"]
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_what_was_settled_before_a_vhost_waits_for_the_disk_again_does_not_come_back(tmp_path: Path, seed: int) -> None:
+    """Not even where nothing is left of a queue's files, whose going nobody had brought to disk."""
+    files = SimulatedFiles(seed)
+    world = World(tmp_path, files=files, store=of_all("os"))
+    client = world.client().open()
+    client.declare("jobs", durable=True, arguments={"x-max-priority": 2})  # whose directory stays
+    publish(client, b"dig")
+    world.advance(2000)  # written to its place
+    client.ask(commands.Queue.Purge(queue="jobs"))
+    world.advance(2000)
+    assert not any(name.endswith(".messages") for name in files.names())
+
+    files = files.restart()
+    World(tmp_path, files=files)
+    survivor = World(tmp_path, files=files.power_failure())
+
+    assert survivor.client().open().drain("jobs") == []
+
+
 def test_what_could_not_be_brought_to_disk_is_tried_again_before_anything_is_promised(
     tmp_path: Path, files: SimulatedFiles
 ) -> None:

@@ -800,7 +800,7 @@ _WEIGHTS: Final[dict[str, float]] = {
     "kill": 1,
     "cut_power": 1,
     "restart": 0.7,
-    "switch": 0,  # in kept seeds only: what is settled before one may come back with the next power failure
+    "switch": 0.6,
 }
 ACTIONS: Final[dict[str, Callable[[Run], None]]] = {name: getattr(Run, name) for name in _WEIGHTS}
 STEPS: Final = 300
