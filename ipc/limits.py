@@ -120,6 +120,7 @@ JOURNAL_FILE_BYTES_FIRST: Final = 256 * KIB  # a journal's first file starts thi
 JOURNAL_FILE_BYTES_MAX: Final = 16 * MIB  # then the next one is begun
 JOURNAL_FILES_MAX: Final = 8  # full and waiting for their checkpoint; with as many more publishers wait, too
 JOURNAL_SPARE_FILES_MAX: Final = 2  # kept to be overwritten
+JOURNAL_PAGE_WORTH_BYTES: Final = 1 * KIB  # what begins a round goes to a page of its own from here on
 WRITE_BACK_MS: Final = 500  # what stands in the journal only is written to its place after this
 WRITTEN_BACK_PER_TURN_MAX: Final = 64  # queues, before clients have their turn
 REGISTER_BYTES_MIN: Final = 1024 * KIB  # the register of segments is written anew beyond this, or twice its last length

@@ -15,6 +15,7 @@ from shards.store.blocks import (
     BLOCK_HEADER_BYTES,
     BLOCK_MAGIC,
     FILE_HEADER_BYTES,
+    JOURNAL_KINDS,
     JOURNAL_MAGIC,
     REGISTER_MAGIC,
     SEGMENT_MAGIC,
@@ -44,7 +45,7 @@ class Form(Struct, frozen=True):
 
 SEGMENT: Final = Form(SEGMENT_MAGIC, RECORDS_KINDS)
 ACK_LOG: Final = Form(ACK_LOG_MAGIC, ack_log.KINDS)
-JOURNAL: Final = Form(JOURNAL_MAGIC, (Kind.ENTRIES,))
+JOURNAL: Final = Form(JOURNAL_MAGIC, JOURNAL_KINDS)
 REGISTER: Final = Form(REGISTER_MAGIC, register.KINDS)
 
 

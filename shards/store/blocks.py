@@ -5,7 +5,7 @@ All integers are little-endian. A file begins with a header:
 ```
 offset  size  file header
      0     8  magic          "EBBMQSEG", "EBBMQACK", "EBBMQJNL" or "EBBMQREG"
-     8     2  format_version 2; 1 is read as well, which lacks the kinds 4 to 8
+     8     2  format_version 2; 1 is read as well, which lacks the kinds 4 to 9
     10     2  reserved       0
     12     4  number         of the segment, the same in its ack log; or of the journal's file
     16     4  salt           chance; the same in every block of the file, and of a segment's ack log
@@ -18,7 +18,7 @@ and goes on with blocks, each at an offset divisible by 8, so that a walk which 
 offset  size  block header
      0     3  magic          "EBK"
      3     1  kind           1 records, 2 settled offsets, 3 settled ranges, 4 returns, 5 placed records, 6 entries,
-                             7 segments, 8 closed
+                             7 segments, 8 closed, 9 entries on a page
      4     4  salt           of the file
      8     4  offset         of this header in its file
     12     4  payload_bytes
@@ -30,6 +30,9 @@ offset  size  block header
 The payload of placed records begins with a *place* of 8 bytes: the offset of the first record in the segment's
 positions (u32), and 4 bytes that are 0. Positions count what was ever appended, a file only what was written: a message
 settled before it is written has a position and no place in it. Records of version 1 are where their positions say.
+
+The payload of entries on a page begins with 8 bytes as well: the offset where the block before it ends (u32), and 4
+bytes that are 0. Such a block begins at an offset divisible by 4,096, and what is between the two is no damage.
 
 The salt binds an ack log to the segment it was written for, and together with the offset keeps a publisher from forging
 a block inside a message body: a walk over damage could not tell it from a real one otherwise.
@@ -55,6 +58,8 @@ JOURNAL_MAGIC: Final = b"EBBMQJNL"
 REGISTER_MAGIC: Final = b"EBBMQREG"
 BLOCK_MAGIC: Final = b"EBK"
 ALIGNMENT: Final = 8
+PAGE_BYTES: Final = 4096
+"""What is written to disk as one, however little of it has changed."""
 
 FILE_HEADER: Final = Struct("<8sHHIII")
 BLOCK_HEADER: Final = Struct("<3sBIIIII")
@@ -80,6 +85,10 @@ class Kind(IntEnum):
     ENTRIES = 6  # of a journal
     SEGMENTS = 7  # entries of a register
     CLOSED = 8  # nothing: the register that ends with it is complete
+    ENTRIES_ON_PAGE = 9  # where the block before it ends, then entries of a journal
+
+
+_WITH_PLACE: Final = (Kind.PLACED_RECORDS, Kind.ENTRIES_ON_PAGE)
 
 
 class EntryKind(IntEnum):
@@ -92,6 +101,7 @@ class EntryKind(IntEnum):
 
 
 ENTRY: Final = Struct("<IIII")
+JOURNAL_KINDS: Final = (Kind.ENTRIES, Kind.ENTRIES_ON_PAGE)
 
 
 class FileHeader(NamedTuple):
@@ -100,9 +110,10 @@ class FileHeader(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block that verified; `start` and `end` enclose its payload, without the place of placed records."""
+    """A block that verified; `start` and `end` enclose its payload, without the place it may begin with."""
 
     kind: int
+    before: int  # where the block before it ends: the same as `begin`, but for what begins on a page
     begin: int
     start: int
     end: int
@@ -118,6 +129,11 @@ class Block(NamedTuple):
 def aligned(offset: int) -> int:
     """The first offset from here on where a block may begin."""
     return (offset + ALIGNMENT - 1) & -ALIGNMENT
+
+
+def next_page(offset: int) -> int:
+    """The first offset from here on where a page begins."""
+    return (offset + PAGE_BYTES - 1) & -PAGE_BYTES
 
 
 def file_header(magic: bytes, number: int, salt: int) -> bytes:
@@ -183,10 +199,13 @@ def verified_block(view: memoryview, offset: int, size: int, salt: int | None) -
         return None
     if crc32(view[start:end], crc32(view[offset : offset + _BLOCK_CHECKED.size])) != checksum:
         return None
-    if kind == Kind.PLACED_RECORDS and payload_bytes < PLACE.size:
+    if kind in _WITH_PLACE and payload_bytes < PLACE.size:
         return None
+    if kind == Kind.ENTRIES_ON_PAGE:
+        before, _reserved = PLACE.unpack_from(view, start)
+        return Block(kind, before, offset, start + PLACE.size, end, count, own_salt, 0)
     start, end, skip = _records_in(view, kind, start, end)
-    return Block(kind, offset, start, end, count, own_salt, skip)
+    return Block(kind, offset, offset, start, end, count, own_salt, skip)
 
 
 class BlockWalk:
@@ -215,7 +234,7 @@ class BlockWalk:
     def __iter__(self) -> Iterator[Block]:
         offset = self.end
         while (block := self._next(offset)) is not None:
-            if block.begin != offset:
+            if block.before != offset:
                 self.holes[offset] = block.begin
             self.salt = block.salt
             self.end = offset = block.next_offset

@@ -110,6 +110,10 @@ class Files(Protocol):
         What cannot be read is told by whoever reads it.
         """
 
+    @property
+    def syncs_begun(self) -> int:
+        """How many batches of `take_unsynced` have begun to run: what was written before is on its way to disk."""
+
     def take_unsynced(self) -> SyncBatch:
         """Everything written with `sync=True` since the last take, with the directory entries leading to it."""
 
@@ -154,16 +158,25 @@ class Descriptor:
 class DiskSyncBatch:
     """Files by descriptor where one was open, else by path; then the directories whose entries are new."""
 
-    __slots__ = ("_directories", "_files")
+    __slots__ = ("_begins", "_directories", "_files")
 
-    def __init__(self, files: Sequence[tuple[str, Descriptor | None]], directories: Sequence[str]) -> None:
+    def __init__(
+        self,
+        files: Sequence[tuple[str, Descriptor | None]],
+        directories: Sequence[str],
+        begins: Callable[[], None] | None = None,
+    ) -> None:
+        """`begins` is called by `run`, before anything else."""
         self._files = files
         self._directories = directories
+        self._begins = begins
 
     def __bool__(self) -> bool:
         return bool(self._files or self._directories)
 
     def run(self) -> None:
+        if self._begins is not None:
+            self._begins()
         for _path, descriptor in self._files:
             if descriptor is not None:
                 os.fdatasync(descriptor.number)
@@ -250,6 +263,7 @@ class DiskFiles(Compactable):
         "_maps_open_max",
         "_unsynced",
         "_unsynced_directories",
+        "syncs_begun",
     )
     COLLECTIONS = ("_descriptors", "_maps", "_unsynced", "_unsynced_directories")
     KIND = "open files"
@@ -261,6 +275,7 @@ class DiskFiles(Compactable):
         self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
         self._unsynced: dict[str, None] = {}
         self._unsynced_directories: dict[str, None] = {}
+        self.syncs_begun = 0
         self._copying: DiskCopying | None = None
 
     @property
@@ -420,7 +435,11 @@ class DiskFiles(Compactable):
         directories = list(self._unsynced_directories)
         self._unsynced.clear()
         self._unsynced_directories.clear()
-        return DiskSyncBatch(files, directories)
+        return DiskSyncBatch(files, directories, self._sync_begins)
+
+    def _sync_begins(self) -> None:
+        """In the thread that runs a batch, one after the other."""
+        self.syncs_begun += 1
 
     def sync_batch(self, *paths: str) -> DiskSyncBatch:
         # A descriptor of its own: the kernel tells each open file once that writing failed, and the one which confirms

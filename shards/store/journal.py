@@ -18,8 +18,9 @@ offset  size  entry
     12     4  payload_bytes
     16        payload        1: offset of the first record (u32), then whole records; else as in an ack log's block
 ```
-Files are used in turn: one that is covered by a checkpoint gets the next number and is overwritten, because writing
-over what is there costs no metadata. Numbers, in name and header alike, and the salt tell what is stale in it.
+What is noted after a sync has begun goes to the next page, if there is enough of it. Files are used in turn: one that
+is covered by a checkpoint gets the next number and is overwritten, because writing over what is there costs no
+metadata. Numbers, in name and header alike, and the salt tell what is stale in it.
 """
 
 import errno
@@ -34,6 +35,7 @@ from ipc.limits import (
     JOURNAL_FILE_BYTES_FIRST,
     JOURNAL_FILE_BYTES_MAX,
     JOURNAL_FILES_MAX,
+    JOURNAL_PAGE_WORTH_BYTES,
     JOURNAL_SPARE_FILES_MAX,
     WRITE_BACK_MS,
     WRITTEN_BACK_PER_TURN_MAX,
@@ -44,12 +46,15 @@ from shards.store.blocks import (
     ENTRY,
     FILE_HEADER_BYTES,
     JOURNAL_MAGIC,
+    PLACE,
+    PLACED_HEADER_BYTES,
     Buffer,
     EntryKind,
     Kind,
     aligned,
     block_header,
     file_header,
+    next_page,
 )
 from shards.store.copying import Piece
 from shards.store.files import Files, SyncBatch
@@ -100,6 +105,7 @@ class Journal(Compactable):
 
     __slots__ = (
         "_batch",
+        "_before",
         "_capacity",
         "_checkpoint",
         "_closed",
@@ -114,6 +120,7 @@ class Journal(Compactable):
         "_salt",
         "_spare",
         "_syncing",
+        "_syncs_begun",
         "_unsynced",
         "appointment",
     )
@@ -134,6 +141,8 @@ class Journal(Compactable):
         self._number = 0  # of the file that is written, or was last
         self._salt = 0
         self._end = 0  # where its next block goes; 0: no file is written
+        self._syncs_begun = 0  # before its last block was written
+        self._before = 0  # where its last block ends, when the next one goes to a page behind it
         self._capacity = 0
         self._kept = 0  # files up to this number may not be overwritten
         self._closed: deque[int] = deque(maxlen=JOURNAL_FILES_MAX)  # full, and not covered by a checkpoint
@@ -184,24 +193,42 @@ class Journal(Compactable):
         self._count = 0
 
     def _write_block(self) -> None:
-        block_bytes = BLOCK_HEADER_BYTES + len(self._batch)
-        needed = aligned(block_bytes)
+        self._go_to_page()
+        needed = aligned(PLACED_HEADER_BYTES + len(self._batch))
         while self._end + needed > self._capacity:
             self._make_room(needed)
         offset = self._end
-        header = block_header(Kind.ENTRIES, self._salt, offset, self._count, (self._batch,), len(self._batch))
-        parts: list[Buffer] = [header, self._batch, bytes(needed - block_bytes)]
+        kind, place = (Kind.ENTRIES_ON_PAGE, PLACE.pack(self._before, 0)) if self._before else (Kind.ENTRIES, b"")
+        payload_bytes = len(place) + len(self._batch)
+        header = block_header(kind, self._salt, offset, self._count, (place, self._batch), payload_bytes)
+        size = aligned(BLOCK_HEADER_BYTES + payload_bytes)
+        parts: list[Buffer] = [header, place, self._batch, bytes(size - BLOCK_HEADER_BYTES - payload_bytes)]
         if offset == FILE_HEADER_BYTES:
             offset = 0
             parts.insert(0, file_header(JOURNAL_MAGIC, self._number, self._salt))
         self._files.write(self._path(self._number), offset, parts, sync=True)
-        self._end += needed
+        self._end += size
+        self._before = 0
+
+    def _go_to_page(self) -> None:
+        """What a sync has covered is not written again with what comes behind it: that goes to the next page.
+
+        A disk writes whole pages. With a fast one there are many syncs, and so many pages that would be written twice.
+        """
+        begun = self._files.syncs_begun
+        if begun == self._syncs_begun:
+            return
+        self._syncs_begun = begun
+        page = next_page(self._end)
+        if len(self._batch) >= JOURNAL_PAGE_WORTH_BYTES and self._end > FILE_HEADER_BYTES and page != self._end:
+            # At another attempt the block before it still ends where it did.
+            self._before, self._end = self._before or self._end, page
 
     def _give_way(self) -> None:
         """The file cannot grow: have a checkpoint cover it, because to write over what is there takes no room."""
         if self._end > FILE_HEADER_BYTES and not self._closed:
             self._closed.append(self._number)
-            self._end = self._capacity = 0
+            self._end = self._before = self._capacity = 0
         elif self._end == FILE_HEADER_BYTES:
             self._end = self._capacity = 0
             self._files.unlink(self._path(self._number))
@@ -246,6 +273,7 @@ class Journal(Compactable):
         self._number = number
         self._salt = self._files.nonce()
         self._end = FILE_HEADER_BYTES
+        self._before = 0
         self._capacity = capacity
 
     # what is behind it ------------------------------------------------------------------------------------------------
@@ -359,7 +387,7 @@ class Journal(Compactable):
     def close(self) -> None:
         """Everything it covered is in its place and on disk: leave nothing behind."""
         self._files.remove_tree(self._directory)
-        self._number = self._end = self._capacity = 0
+        self._number = self._end = self._before = self._capacity = 0
         self._closed.clear()
         self._spare.clear()
         self._unsynced = {}

@@ -14,6 +14,7 @@ from shards.store.blocks import (
     BLOCK_HEADER_BYTES,
     ENTRY,
     FILE_HEADER_BYTES,
+    JOURNAL_KINDS,
     JOURNAL_MAGIC,
     PLACE,
     SEGMENT_MAGIC,
@@ -80,7 +81,7 @@ def read_entries(files: Files, directory: str, report: RecoveryReport) -> Iterat
         header = read_file_header(content, JOURNAL_MAGIC, path)
         if header is None or header.number != int(stem):
             continue  # was about to be used again, or its first write did not get through
-        walk = BlockWalk(content, len(content), header.salt, (Kind.ENTRIES,))
+        walk = BlockWalk(content, len(content), header.salt, JOURNAL_KINDS)
         for block in walk:
             yield from _entries_in(memoryview(content)[block.start : block.end])
         if walk.holes:

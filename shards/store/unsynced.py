@@ -65,6 +65,10 @@ class UnsyncedFiles:
     def reading_ahead(self, directories: Mapping[str, Collection[str]]) -> AbstractContextManager[None]:
         return self._files.reading_ahead(directories)
 
+    @property
+    def syncs_begun(self) -> int:
+        return self._files.syncs_begun
+
     def take_unsynced(self) -> SyncBatch:
         return self._files.take_unsynced()
 

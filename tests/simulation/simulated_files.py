@@ -84,11 +84,13 @@ class SimulatedSyncBatch:
         self._contents = contents
         self._directories = set(directories)
         self._is_empty = not (contents or self._directories)
+        self.is_taken = False
 
     def __bool__(self) -> bool:
         return not self._is_empty
 
     def run(self) -> None:
+        self._files.syncs_begun += self.is_taken
         fault = self._files._take_sync_fault()
         for content in self._contents:
             # What the disk was given before it failed, or the process ended, is there or not.
@@ -169,6 +171,7 @@ class SimulatedFiles:
         self.calls = 0  # that change something
         self.looks = 0  # at what is there, but for maps
         self.syncs = 0
+        self.syncs_begun = 0  # of what a take covered
         self.moments = 0  # at which the process may end
         self.faults_met = 0  # of all kinds
         self.bytes_written = 0
@@ -404,6 +407,7 @@ class SimulatedFiles:
 
     def take_unsynced(self) -> SimulatedSyncBatch:
         batch = self._batch(self._unsynced, self._unsynced_directories)
+        batch.is_taken = True
         self._unsynced = {}
         self._unsynced_directories = {}
         return batch

@@ -20,6 +20,7 @@ _LIMITS = (
     (journal, "JOURNAL_FILE_BYTES_MAX", 8 * KIB),
     (journal, "JOURNAL_FILES_MAX", JOURNAL_FILES_MAX),
     (journal, "JOURNAL_SPARE_FILES_MAX", JOURNAL_SPARE_FILES_MAX),
+    (journal, "JOURNAL_PAGE_WORTH_BYTES", 200),
     (register, "REGISTER_BYTES_MIN", 300),
     (register, "SEALED_MIN", 2),
     (message_store, "TAIL_BYTES_KEPT_MAX", TAIL_BYTES_KEPT_MAX),

@@ -11,7 +11,7 @@ from ipc.limits import JOURNAL_FILE_BYTES_MAX, JOURNAL_FILES_MAX, KIB, TAIL_BYTE
 from ipc.messages.commands import Level
 from ipc.settings import StoreSettings
 from shards.compaction.compactable import ShrinkPolicy
-from shards.store.blocks import EntryKind
+from shards.store.blocks import JOURNAL_KINDS, PAGE_BYTES, BlockWalk, EntryKind, next_page
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.priority_store import PriorityStore
@@ -202,6 +202,77 @@ def test_damage_in_the_middle_costs_its_turn_and_is_told(stores: Stores) -> None
 
     assert after.bodies() == [b"0", b"2"]
     assert after.report.segments_damaged == 1
+
+
+def blocks_of(files: SimulatedFiles, number: int = 1) -> list[tuple[int, int]]:
+    """Of a file of the journal: where each begins, and where the next may."""
+    content = files.content(f"{DIRECTORY}/{number:010d}.journal")
+    return [(block.begin, block.next_offset) for block in BlockWalk(content, len(content), None, JOURNAL_KINDS)]
+
+
+def test_a_page_that_a_sync_has_covered_is_not_written_again(stores: Stores) -> None:
+    bodies = [b"%d" % number + b"x" * 2_000 for number in range(9)]
+    for number, body in enumerate(bodies):
+        stores.stores[0].append(record(body))
+        stores.finish_turn()
+        if number % 3 == 2:
+            stores.sync()
+
+    begun = blocks_of(stores.files)
+    assert [begin for begin, _ in begun[3::3]] == [next_page(end) for _, end in begun[2:-1:3]]
+    assert [begin for begin, _ in begun[1::3] + begun[2::3]] == [end for _, end in begun[::3] + begun[1::3]]
+    after = stores.again(stores.files.restart())
+    assert after.bodies() == bodies
+    assert after.report.is_clean
+
+
+def test_what_is_small_does_not_take_a_page_of_its_own(stores: Stores) -> None:
+    for number in range(50):
+        stores.stores[0].append(record(b"%d" % number))
+        stores.finish_turn()
+        stores.sync()
+
+    assert blocks_of(stores.files)[-1][1] < 2 * PAGE_BYTES
+
+
+def test_damage_before_a_page_is_told_all_the_same(stores: Stores) -> None:
+    for number in range(3):
+        stores.stores[0].append(record(b"%d" % number + b"x" * 1_500))
+        stores.finish_turn()
+        if number == 1:
+            stores.sync()
+    content = stores.files.content(f"{DIRECTORY}/0000000001.journal")
+    stores.files.overwrite(f"{DIRECTORY}/0000000001.journal", content.index(b"1xxx"), b"rot")
+
+    after = stores.again(stores.files.restart())
+
+    assert [body[:1] for body in after.bodies()] == [b"0", b"2"]
+    assert after.report.segments_damaged == 1
+
+
+def test_a_page_that_could_not_be_written_is_written_at_the_same_place(stores: Stores) -> None:
+    def refuse() -> None:
+        stores.files.refuse(0)
+        with pytest.raises(OSError, match="No space"):
+            stores.finish_turn()
+
+    bodies = [b"%d" % number + b"x" * 1_500 for number in range(4)]
+    for number, body in enumerate(bodies):
+        stores.stores[0].append(record(body))
+        if number == 1:
+            refuse()  # and the journal goes on in another file, which it cannot do as long as that waits
+        if number == 3:
+            stores.sync()
+            refuse()
+            stores.sync()
+            refuse()
+        stores.finish_turn()
+
+    assert list(stores.journal.numbers()) == [1, 2]
+    assert [begin for begin, _ in blocks_of(stores.files, 2)][2:] == [PAGE_BYTES]
+    after = stores.again(stores.files.restart())
+    assert after.bodies() == bodies
+    assert after.report.is_clean
 
 
 def test_entries_of_a_store_that_has_gone_are_passed_over(files: SimulatedFiles) -> None:
