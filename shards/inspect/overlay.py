@@ -158,6 +158,10 @@ class Overlay:
     def reading_ahead(self, directories: Mapping[str, Collection[str]]) -> AbstractContextManager[None]:
         return nullcontext()
 
+    @property
+    def syncs_begun(self) -> int:
+        return 0
+
     def take_unsynced(self) -> _Nothing:
         return _Nothing()
 
