@@ -113,7 +113,14 @@ class VHost(Compactable):
     def children(self) -> Iterable[Compactable]:
         queues = (*self._queues.values(), *self._replies.values())
         journals = () if self.storage.journal is None else (self.storage.journal,)
-        return (self.rulebook, *journals, *self._exchanges.values(), *queues, *self.connections)
+        return (
+            self.rulebook,
+            self.storage.register,
+            *journals,
+            *self._exchanges.values(),
+            *queues,
+            *self.connections,
+        )
 
     def holdings(self) -> Iterable[tuple[str, int]]:
         return (tally_bytes(self),)

@@ -33,6 +33,8 @@ from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
 from ipc.limits import REGISTER_BYTES_MIN
+from ipc.messages.commands import Level
+from shards.compaction.compactable import Compactable, Freed, ShrinkPolicy, Step
 from shards.store.blocks import (
     BLOCK_HEADER_BYTES,
     FILE_HEADER_BYTES,
@@ -50,6 +52,9 @@ from shards.store.files import NEW_SUFFIX, DetachedFile, Files
 KINDS: Final = (Kind.SEGMENTS, Kind.CLOSED)
 UNKNOWN: Final = -1
 SEALED_MIN: Final = 64
+LOOKED_AT_PER_STEP: Final = 256
+_SEGMENT_BYTES: Final = 400  # of one that has gone and is known here only (measured)
+_REFERENCE_BYTES: Final = 72  # to one that its store accounts for
 
 _ENTRY: Final = Struct("<IIIIIIqqIIQ")
 
@@ -147,7 +152,7 @@ class Writing:
             self._is_abandoned = True
 
 
-class Register:
+class Register(Compactable):
     """Of one vhost. What it could not write is not known at the next start, and nothing worse."""
 
     __slots__ = (
@@ -166,6 +171,7 @@ class Register:
         "_sealed_max",
         "_writing",
     )
+    KIND = "register"
 
     def __init__(self, files: Files, path: str, everything: "Callable[[], Iterable[Iterable[SegmentFacts]]]") -> None:
         """`everything`: what is known of registered segments now, for a register that has become too long.
@@ -234,7 +240,7 @@ class Register:
     def sealed(self, store: int, segment: Describable) -> None:
         """Nothing is appended to this segment any more: the next checkpoint, which syncs it, makes it known."""
         if len(self._sealed) >= self._sealed_max:
-            self._sealed = [(owner, other) for owner, other in self._sealed if other.facts(owner) is not None]
+            self._sealed = _left(self._sealed)
             self._sealed_max = max(SEALED_MIN, 2 * len(self._sealed))
         self._sealed.append((store, segment))
 
@@ -304,6 +310,25 @@ class Register:
         if self._writing is not None:
             self._writing.abandon()
 
+    # what it holds ----------------------------------------------------------------------------------------------------
+
+    def holdings(self) -> Iterable[tuple[str, int]]:
+        known = _REFERENCE_BYTES * (len(self._sealed) + len(self._captured))
+        return ((self.KIND, known + len(self._entries) + len(self._gathered or b"")),)
+
+    def shrink(self, level: Level, policy: ShrinkPolicy) -> Iterator[Step]:
+        """Segments that have gone before a checkpoint came are let go of."""
+        yield from super().shrink(level, policy)
+        top = len(self._sealed)
+        while top > 0:
+            bottom = max(0, top - LOOKED_AT_PER_STEP)
+            some = self._sealed[bottom:top]  # which may be fewer by now
+            left = _left(some)
+            if not policy.is_dry:
+                self._sealed[bottom:top] = left
+            top = bottom
+            yield Freed(self.KIND, _SEGMENT_BYTES * (len(some) - len(left)))
+
     # at an end in order -----------------------------------------------------------------------------------------------
 
     def close(self, everything: Iterable[SegmentFacts]) -> None:
@@ -322,6 +347,11 @@ class Register:
         self._files.forget(self._path)
         self._salt, self._end = salt, end + BLOCK_HEADER_BYTES
         self._sealed = []
+
+
+def _left(sealed: "Sequence[tuple[int, Describable]]") -> "list[tuple[int, Describable]]":
+    """Those in which there is something."""
+    return [(store, segment) for store, segment in sealed if segment.facts(store) is not None]
 
 
 def _parts(salt: int, offset: int, *payloads: bytes) -> list[Buffer]:

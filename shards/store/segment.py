@@ -284,6 +284,13 @@ class Segment(Compactable):
         else:
             _unlink(files, self.path)
         _unlink(files, self.acks_path)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Nothing is left of it; whoever knows it still, such as a register, shall not keep what it remembered."""
+        self.live = 0
+        self.settled = self.guard = None
+        self.deleted = self.returned = self.holes = self.skips = self.skips_from = None
 
     def _put_aside(self, files: Files) -> None:
         try:

@@ -395,6 +395,8 @@ class Segments(Compactable):
 
     def delete(self) -> None:
         """Raises OSError; then files are left which nobody will look at."""
+        for segment in self.by_number.values():
+            segment.let_go()
         self.by_number = {}
         self.touched = []
         self.active = None

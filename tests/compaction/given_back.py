@@ -15,6 +15,7 @@ from shards.store.definitions import Definitions
 from shards.store.files import DiskFiles
 from shards.store.message_store import MessageStore
 from shards.store.priority_store import PriorityStore
+from shards.store.register import Register
 
 AT_ONCE: Final = "at once"
 _OWN_STEPS: Final = "tests/host/test_own_steps.py"
@@ -66,6 +67,13 @@ GIVEN_BACK: Final = (
         "segment pages",
         "release",
         f"{_GIVING_BACK}::test_cold_segments_are_released_but_never_the_ones_in_use",
+    ),
+    GivenBack(
+        Register,
+        "segments that have gone before a checkpoint came to make them known",
+        "register",
+        "trim",
+        f"{_GIVING_BACK}::test_segments_that_have_gone_before_they_were_made_known_are_forgotten",
     ),
     GivenBack(
         PriorityStore,

@@ -13,8 +13,11 @@ from ipc.settings import StoreSettings
 from shards.compaction.cascade import cascade
 from shards.compaction.compactable import LOOKED, SEGMENT_PAGES, Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
 from shards.store.files import DiskFiles
+from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.recovery import RecoveryReport
+from shards.store.register import Register
+from shards.store.segment import Segment
 from tests.simulation.simulated_files import SimulatedFiles
 from tests.store.messages import record, take
 
@@ -105,6 +108,42 @@ def test_a_settled_active_segment_goes_at_the_gentlest_level() -> None:
     store.append(record(b"y"))
     store.flush()
     assert [body for _, body in take(store)] == [b"y"]
+
+
+@pytest.mark.parametrize("goes", ["acknowledged", "deleted"])
+def test_segments_that_have_gone_before_they_were_made_known_are_forgotten(goes: str) -> None:
+    """What they remembered, offsets for example, goes with them; what is left of them at the gentlest level."""
+    files = SimulatedFiles()
+    register = Register(files, "/data/segments", lambda: ())
+    journal = Journal(files, "/data/journal", register)
+    stores = [
+        MessageStore(files, f"/data/queues/{number}", SETTINGS, durable=True, journal=journal, store=number)
+        for number in (1, 2)
+    ]
+    for _ in range(5 * SEGMENT_RECORDS):
+        for store in stores:
+            store.append(record(b"x" * 5_000))
+    for store in stores:
+        store.flush()
+    sealed = [segment for _, segment in register._sealed if isinstance(segment, Segment)]
+    going = [segment for segment in sealed if segment.path.startswith(QUEUE)]
+    assert len(going) > 3
+    before = dict(register.holdings())["register"]
+
+    for position, _ in take(stores[0])[:-1]:
+        stores[0].settle(position)
+    assert any(segment.remembers for segment in going)
+    if goes == "acknowledged":
+        stores[0].tidy()
+    else:
+        stores[0].delete()
+
+    assert not any(segment.remembers for segment in going)
+    freed = [steps_of(register, Level.TRIM, some) for some in (structs.replace(policy(), is_dry=True), policy())]
+    kinds = [[step.kind for step in steps if isinstance(step, Freed) and step.size_bytes > 0] for steps in freed]
+    assert kinds == [["register"], ["register"]]
+    assert [segment for _, segment in register._sealed] == [segment for segment in sealed if segment not in going]
+    assert dict(register.holdings())["register"] < before
 
 
 def test_an_active_segment_in_use_stays() -> None:
