@@ -17,11 +17,12 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from ipc.allocator import renew_cache, trim_allocator
+from ipc.free_pages import return_free_pages
 from ipc.memory_reading import read_memory
 from ipc.messages.commands import IDLE, Compact, Level
 from ipc.messages.reports import Reclaimable, Reclaimed
 from ipc.settings import CompactionSettings
+from ipc.slices import Slices
 from runtime.owner import Owner, Rebuilding, Rebuilt, owners, rebuild
 
 Remembering: TypeAlias = "_lru_cache_wrapper[Any]"
@@ -62,7 +63,8 @@ class OwnPass:
             level=compact.level,
             trigger=compact.trigger,
             seconds=time.perf_counter() - began,
-            slice_seconds_longest=tally.longest,
+            slice_seconds_longest=tally.slices.seconds_longest,
+            slice_cpu_seconds_longest=tally.slices.cpu_seconds_longest,
             steps=tally.steps,
             freed_bytes_by_kind=+tally.freed | {"allocator": max(0, before.rss - after.rss)},
             freed_bytes_by_vhost={},
@@ -85,14 +87,14 @@ class OwnPass:
             by_vhost={},
             failures=tally.failures,
             seconds=time.perf_counter() - began,
-            slice_seconds_longest=tally.longest,
+            slice_seconds_longest=tally.slices.seconds_longest,
             reading=await trio.to_thread.run_sync(read_memory),
         )
 
     async def _rebuild(self, how: Rebuilding, tally: "_Tally") -> None:
         steps = rebuild(self._root, how)
         while True:
-            with tally:
+            with tally.slices:
                 step = next(steps, None)
             if step is None:
                 return
@@ -101,37 +103,27 @@ class OwnPass:
 
     async def _tidy(self, compact: Compact, tally: "_Tally") -> None:
         gives_back = compact.level >= Level.RELEASE or compact.trigger == IDLE
-        with tally:
+        with tally.slices:
             if gives_back:
                 for function in self._remembering():
                     function.cache_clear()
             gc.collect()
         if gives_back:
             await trio.to_thread.run_sync(self._release)
-            with tally:
-                renew_cache()
-            await trio.to_thread.run_sync(trim_allocator)
+            await return_free_pages(trio.to_thread.run_sync, tally.slices)
 
     def _release(self) -> None:
         for owner in owners(self._root):
             owner.release()
-        trim_allocator()
 
 
 class _Tally:
-    """What a pass adds up; as a context, a slice of it."""
+    """What a pass adds up."""
 
     def __init__(self) -> None:
+        self.slices = Slices(time.perf_counter, time.thread_time)
         self.freed: Counter[str] = Counter()
         self.failures = self.steps = 0
-        self.longest = 0.0
-        self._began = 0.0
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_ending: object) -> None:
-        self.longest = max(self.longest, time.perf_counter() - self._began)
 
     def count(self, step: Rebuilt) -> None:
         self.freed[step.kind] += step.size_bytes

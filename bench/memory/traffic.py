@@ -1,10 +1,11 @@
 """Traffic while a pass shrinks a million entries: what the pass costs those who publish and consume meanwhile.
 
-`python -m bench.memory.traffic [--broker rabbitmq] [--entries 1000000] [--rate 20000] [--repetitions 5]` prints a
-markdown table. Deliveries nobody acknowledges and queues with bindings are the entries; nine of ten go, and while
-messages flow at this rate with acknowledgements, a pass is asked for, and then none, in turn: the same seconds with and
-without are compared. RabbitMQ collects its garbage when it likes and cannot be asked, so it has the first row only: the
-same traffic after the same load, whatever it does about memory meanwhile.
+`python -m bench.memory.traffic [--broker rabbitmq] [--entries 1000000] [--rate 20000] [--repetitions 5] [--burden 4]`
+prints a markdown table. Deliveries nobody acknowledges and queues with bindings are the entries; nine of ten go, and
+while messages flow at this rate with acknowledgements, a pass is asked for, and then none, in turn: the same seconds
+with and without are compared. RabbitMQ collects its garbage when it likes and cannot be asked, so it has the first row
+only: the same traffic after the same load, whatever it does about memory meanwhile. `--burden` has so many processes
+take what they get of the processors: a slice may wait for one then, which its CPU seconds leave out.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import re
 import statistics
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from bench.load import perf
@@ -23,7 +26,9 @@ from runtime.supervisor.descriptors import raise_limit
 SECONDS: Final = 4
 KEPT_EACH: Final = 10
 PASS_AFTER_SECONDS: Final = 1.5
-_REPORT: Final = re.compile(r"memory reclaimed.*shard=0 .*seconds=(\S+) slice_seconds_longest=(\S+) steps=(\d+)")
+_REPORT: Final = re.compile(
+    r"memory reclaimed.*shard=0 .*seconds=(\S+) slice_seconds_longest=(\S+) slice_cpu_seconds_longest=(\S+)"
+)
 
 
 def flow(subject: Subject, rate: int, *, asks: bool) -> dict[str, Any]:
@@ -40,6 +45,18 @@ def flow(subject: Subject, rate: int, *, asks: bool) -> dict[str, Any]:
             asker.wait()
 
 
+@contextmanager
+def burdened(count: int) -> Iterator[None]:
+    """While it lasts, so many others want to run all the time."""
+    burdens = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burden in burdens:
+            burden.kill()
+            burden.wait()
+
+
 def load(subject: Subject, entries: int) -> Tide:
     """Half of the entries are unacknowledged deliveries, the other half what queues with bindings are made of."""
     tide = Tide(subject.port, Size(connections=100, channels=5, queues=entries // 100, deliveries=entries))
@@ -54,21 +71,24 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--rate", type=int, default=20_000)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--burden", type=int, default=0, help="processes that compute meanwhile (default: 0)")
     options = parser.parse_args()
     raise_limit()
     compared = {False: "no pass", True: "a pass meanwhile"} if options.broker == EBBMQ else {False: "nothing is asked"}
     found: dict[bool, list[dict[str, Any]]] = {asks: [] for asks in compared}
-    passes: list[tuple[float, float]] = []
+    passes: list[tuple[float, ...]] = []
     for _ in range(options.repetitions):
         with started(options.broker) as subject:
             tide = load(subject, options.entries)
             flow(subject, options.rate, asks=False)  # the first of all is slower
-            for asks in compared:
-                found[asks].append(flow(subject, options.rate, asks=asks))
+            with burdened(options.burden):
+                for asks in compared:
+                    found[asks].append(flow(subject, options.rate, asks=asks))
             time.sleep(1)
-            passes += [(float(seconds), float(longest)) for seconds, longest, _ in _REPORT.findall(subject.log)]
+            passes += [tuple(map(float, report)) for report in _REPORT.findall(subject.log)]
             tide.close()
-    print(f"{machine()}; median (worst) of {options.repetitions}.\n")
+    beside = f"; beside {options.burden} busy processes" if options.burden else ""
+    print(f"{machine()}; median (worst) of {options.repetitions}{beside}.\n")
     print(f"| {name_of(options.broker)} | consumed/s | latency p50 | latency p99 |\n|---|---:|---:|---:|")
     for asks, name in compared.items():
         rates = [summary["avg_consume_rate"] for summary in found[asks]]
@@ -79,9 +99,12 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |")
     if not passes:
         return
-    seconds, longest = zip(*passes, strict=True)
-    print(f"\nPasses took {statistics.median(seconds) * 1000:.0f} ms (at most {max(seconds) * 1000:.0f}), ", end="")
-    print(f"their longest slice {statistics.median(longest) * 1000:.2f} ms (at most {max(longest) * 1000:.2f}).")
+    seconds, longest, cpu = (f"{statistics.median(each):.2f} ms (at most {max(each):.2f})" for each in _in_ms(passes))
+    print(f"\nPasses took {seconds}, their longest slice {longest}, of CPU {cpu}.")
+
+
+def _in_ms(passes: list[tuple[float, ...]]) -> list[list[float]]:
+    return [[1000 * seconds for seconds in each] for each in zip(*passes, strict=True)]
 
 
 if __name__ == "__main__":

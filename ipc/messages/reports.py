@@ -82,7 +82,8 @@ class Reclaimed(Report, frozen=True):
     level: Level
     trigger: str
     seconds: float
-    slice_seconds_longest: float
+    slice_seconds_longest: float  # by the clock: what clients had to wait
+    slice_cpu_seconds_longest: float  # less than that where it had to wait for a processor
     steps: int
     freed_bytes_by_kind: dict[str, int]
     freed_bytes_by_vhost: dict[str, int]  # of those that most was freed for

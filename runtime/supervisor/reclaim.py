@@ -120,6 +120,7 @@ def fields(report: Reclaimed) -> dict[str, object]:
         "pss_after": report.after.pss,
         "seconds": round(report.seconds, 6),
         "slice_seconds_longest": round(report.slice_seconds_longest, 6),
+        "slice_cpu_seconds_longest": round(report.slice_cpu_seconds_longest, 6),
         "steps": report.steps,
         "failures": report.failures,
     }

@@ -19,7 +19,8 @@ import structlog
 import trio
 from msgspec import structs
 
-from ipc.allocator import allocated_bytes, renew_cache, trim_allocator
+from ipc.allocator import allocated_bytes
+from ipc.free_pages import return_free_pages
 from ipc.limits import (
     FAILURES_LOGGED_MAX,
     GARBAGE_BYTES_CRITICAL_MAX,
@@ -35,13 +36,13 @@ from ipc.messages.commands import IDLE, AskReclaimable, Compact, Level
 from ipc.messages.reports import MemoryReading, Reclaimable, Reclaimed
 from ipc.rests import Rests
 from ipc.settings import CompactionSettings
+from ipc.slices import Clock, Slices
 from shards.compaction.cascade import cascade
 from shards.compaction.coldest import Label
 from shards.compaction.compactable import Compactable, Failed, Freed, Offload, ShrinkPolicy, Step
 
 _LOG: Final = structlog.get_logger("compactor")
 
-Clock = Callable[[], float]
 Pause = Callable[[], Awaitable[None]]
 
 
@@ -71,7 +72,7 @@ class Compactor:
     async def estimate(self, question: AskReclaimable, settings: CompactionSettings, *, now: int) -> Reclaimable:
         """What a pass of this level would free now, by a dry one; what `run_pass` does meanwhile is not waited for."""
         began = self._clock()
-        tally = _Tally()
+        tally = _Tally(Slices(self._clock, time.thread_time))
         policy = structs.replace(ShrinkPolicy.at(settings, now), is_dry=True)
         await self._shrink(question.level, policy, tally, trio.lowlevel.checkpoint)
         return Reclaimable(
@@ -83,7 +84,7 @@ class Compactor:
             by_vhost=dict(tally.freed_bytes_by_label.most_common(VHOSTS_REPORTED_MAX)),
             failures=tally.failures,
             seconds=self._clock() - began,
-            slice_seconds_longest=tally.slice_seconds_longest,
+            slice_seconds_longest=tally.slices.seconds_longest,
             reading=await _memory(),
         )
 
@@ -108,19 +109,16 @@ class Compactor:
 
     async def _run(self, command: Compact, policy: ShrinkPolicy, pause: Pause) -> Reclaimed:
         began = self._clock()
-        tally = _Tally()
+        tally = _Tally(Slices(self._clock, time.thread_time))
         before = await _memory()
         await self._shrink(command.level, policy, tally, pause)
         if command.level >= Level.RELEASE or command.trigger == IDLE:
             # First the garbage: the interpreter's free lists, which go with it, are strewn over pages to be given back.
             allocated = await trio.to_thread.run_sync(allocated_bytes)
             await pause()
-            tally.slice(self._garbage.collect(allocated, command.level))
-            await trio.to_thread.run_sync(trim_allocator)
-            began_renewing = self._clock()
-            renew_cache()
-            tally.slice(self._clock() - began_renewing)
-            await trio.to_thread.run_sync(trim_allocator)
+            with tally.slices:
+                self._garbage.collect(allocated, command.level)
+            await return_free_pages(trio.to_thread.run_sync, tally.slices)
         after = await _memory()
         if tally.failures:
             _LOG.warning("part of a compaction pass failed", failures=tally.failures, reasons=tally.reasons)
@@ -130,7 +128,8 @@ class Compactor:
             level=command.level,
             trigger=command.trigger,
             seconds=self._clock() - began,
-            slice_seconds_longest=tally.slice_seconds_longest,
+            slice_seconds_longest=tally.slices.seconds_longest,
+            slice_cpu_seconds_longest=tally.slices.cpu_seconds_longest,
             steps=tally.steps,
             freed_bytes_by_kind=dict(tally.freed_bytes_by_kind),
             freed_bytes_by_vhost=dict(tally.freed_bytes_by_label.most_common(VHOSTS_REPORTED_MAX)),
@@ -162,6 +161,10 @@ class Compactor:
 
     def _slice(self, steps: Iterator[tuple[Label, Step]], tally: "_Tally") -> "Offload | _Ending":
         """Take steps until the slice is over, or the pass, or blocking work is met."""
+        with tally.slices:
+            return self._take_some(steps, tally)
+
+    def _take_some(self, steps: Iterator[tuple[Label, Step]], tally: "_Tally") -> "Offload | _Ending":
         began = self._clock()
         unchecked = 0
         ending: Offload | _Ending = _Ending.PASS_DONE
@@ -178,7 +181,6 @@ class Compactor:
                 ending = _Ending.TIME_UP
                 break
             unchecked %= STEPS_PER_CLOCK_CHECK
-        tally.slice(self._clock() - began)
         return ending
 
 
@@ -201,9 +203,9 @@ class _Running:
 class _Tally:
     """What a pass adds up."""
 
-    def __init__(self) -> None:
+    def __init__(self, slices: Slices) -> None:
+        self.slices = slices
         self.steps = 0
-        self.slice_seconds_longest = 0.0
         self.freed_bytes_by_kind: Counter[str] = Counter()
         self.freed_bytes_by_label: Counter[Label] = Counter()
         self.failures = 0
@@ -227,9 +229,6 @@ class _Tally:
         if len(self.reasons) < FAILURES_LOGGED_MAX:
             self.reasons.append(f"{kind}: {reason}")
 
-    def slice(self, seconds: float) -> None:
-        self.slice_seconds_longest = max(self.slice_seconds_longest, seconds)
-
 
 class _Garbage:
     """Cycles are collected last, seldom, and only while few objects live: a collection holds the loop and the GIL.
@@ -244,17 +243,16 @@ class _Garbage:
         self._allocated_first = allocated_bytes()
         self._collected_at: float | None = None
 
-    def collect(self, allocated: int, level: Level) -> float:
-        """The seconds it took; `allocated` in bytes."""
+    def collect(self, allocated: int, level: Level) -> None:
+        """Unless it would take long, or the last one is not long ago; `allocated` in bytes."""
         began = self._clock()
         if self._collected_at is not None and began - self._collected_at < GARBAGE_SECONDS_MIN:
-            return 0.0
+            return
         most = GARBAGE_BYTES_CRITICAL_MAX if level >= Level.CRITICAL else GARBAGE_BYTES_MAX
         if allocated - self._allocated_first > most:
-            return 0.0
+            return
         gc.collect()
         self._collected_at = self._clock()
-        return self._collected_at - began
 
 
 async def _memory() -> MemoryReading:

@@ -77,7 +77,7 @@ def load(supervisor: Supervisor, directory: Directory, nursery: trio.Nursery) ->
 
 def report(number: int) -> Reclaimed:
     nothing = MemoryReading(0, 0, 0)
-    return Reclaimed(0, number, Level.TRIM, "test", 0.0, 0.0, 0, {}, {}, 0, nothing, nothing)
+    return Reclaimed(0, number, Level.TRIM, "test", 0.0, 0.0, 0.0, 0, {}, {}, 0, nothing, nothing)
 
 
 def owners_of(root: Owner) -> Iterable[Owner]:

@@ -282,6 +282,7 @@ def test_usr1_compacts_every_process_and_logs_what_came_back(new_broker: StartFa
             "rss_after=",
             " seconds=",
             "slice_seconds_longest=",
+            "slice_cpu_seconds_longest=",
         ):
             assert field in line
     assert broker.stop() == ExitCode.OK

@@ -17,6 +17,7 @@ def report(number: int, shard: int, *, freed: int = 10, longest: float = 0.0, fa
         trigger="test",
         seconds=0.1,
         slice_seconds_longest=longest,
+        slice_cpu_seconds_longest=longest,
         steps=1,
         freed_bytes_by_kind={"dict": freed},
         freed_bytes_by_vhost={"/": freed},

@@ -125,6 +125,7 @@ class FakeShard:
             command.trigger,
             0.001,
             0.0005,
+            0.0004,
             3,
             freed,
             {"/": 100},
