@@ -14,7 +14,6 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from pamqp import body, commands, frame, header
 from bench import process_tree
 from bench.fresh_broker import DATA_PREFIX, FreshBroker, started_broker
 from bench.page import machine, replace_section
+from bench.page_cache import drop_cached
 from bench.wire import Wire
 
 SECTION: Final = "start"
@@ -143,16 +143,7 @@ def drop_caches(data: Path) -> None:
     try:
         _DROP_CACHES.write_text("3")
     except OSError:
-        _drop_content(path for path in data.rglob("*") if path.is_file())
-
-
-def _drop_content(paths: Iterable[Path]) -> None:
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
+        drop_cached(path for path in data.rglob("*") if path.is_file())
 
 
 def table(found: dict[str, Reading]) -> str:

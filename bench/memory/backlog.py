@@ -13,7 +13,6 @@ maps no message files and cannot be asked for a pass, and that is what most of t
 """
 
 import argparse
-import os
 import shutil
 import signal
 import subprocess
@@ -31,6 +30,7 @@ from bench.fresh_broker import DATA_PREFIX, FreshBroker, started_broker
 from bench.load import perf
 from bench.memory.readings import MEGABYTE, megabytes
 from bench.page import machine
+from bench.page_cache import drop_cached
 from bench.process_tree import KIB, await_idle, processes_of
 from bench.wire import Wire
 from ipc.data_directory import DataDirectory
@@ -241,16 +241,6 @@ def measure(home: Path, backlog: Backlog) -> Found:
         depth,
         backlog.messages - half,
     )
-
-
-def drop_cached(files: list[Path]) -> None:
-    for path in files:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fdatasync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
 
 
 def table(found: Found) -> str:

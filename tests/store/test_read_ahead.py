@@ -8,19 +8,11 @@ from threading import active_count
 
 import pytest
 
+from bench.page_cache import drop_cached
 from shards.store.read_ahead import reading_ahead
 
 STORES = 100
 FILE_BYTES = 64 * 1024
-
-
-def drop_from_cache(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
 
 
 def pages_in_cache(path: Path) -> int:
@@ -48,7 +40,7 @@ def stores(tmp_path: Path) -> list[Path]:
 def test_unknown_files_are_brought_and_of_known_ones_the_head(stores: list[Path]) -> None:
     files = [store / name for store in stores for name in ("known", "unknown")]
     for path in files:
-        drop_from_cache(path)
+        drop_cached([path])
     if any(map(pages_in_cache, files)):
         pytest.skip("this file system keeps what it is told to drop")
     threads = active_count()
