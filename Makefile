@@ -106,7 +106,8 @@ parts:
 	@$(BIN)/python -m pytest -m "not process"
 # No hot module takes part in what is left out.
 parts-interpreted:
-	@EBBMQ_PURE=1 $(BIN)/python -m pytest -m "not process" --ignore=tests/management --ignore=tests/conf
+	@EBBMQ_PURE=1 $(BIN)/python -m pytest -m "not process" \
+	    $(addprefix --ignore=tests/,management conf $(addprefix runtime/,auth control decisions pressure router supervisor))
 clients:
 	@$(BIN)/python -m pytest -m process tests/clients
 brokers:
