@@ -104,10 +104,12 @@ interpreted: $(VENV)/.installed-test ## pytest alone, the hot modules interprete
 
 parts:
 	@$(BIN)/python -m pytest -m "not process"
-# No hot module takes part in what is left out.
+# No hot module takes part in what is left out, or none that could change what is shown.
+SAME_AT_BOTH_SPEEDS := management conf compaction $(addprefix runtime/,auth control decisions pressure router supervisor) \
+    host/test_out_of_memory.py host/test_idle_trim.py host/test_template.py model/test_cut.py \
+    store/test_every_fault_of_a_vhost.py store/test_definitions.py
 parts-interpreted:
-	@EBBMQ_PURE=1 $(BIN)/python -m pytest -m "not process" \
-	    $(addprefix --ignore=tests/,management conf $(addprefix runtime/,auth control decisions pressure router supervisor))
+	@EBBMQ_PURE=1 $(BIN)/python -m pytest -m "not process" $(addprefix --ignore=tests/,$(SAME_AT_BOTH_SPEEDS))
 clients:
 	@$(BIN)/python -m pytest -m process tests/clients
 brokers:
