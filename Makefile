@@ -123,7 +123,7 @@ brokers-interpreted:
 sanitize: $(VENV)/.installed-test ## tests of bytes and a fuzz corpus under address and undefined behaviour sanitizers
 	@rm -rf $(SANITIZED)
 	EBBMQ_SANITIZE=1 EBBMQ_MUST_COMPILE=1 $(BIN)/python setup.py --quiet build --build-lib $(SANITIZED)
-	cp -r tests pyproject.toml $(SANITIZED)/
+	cp -r tests bench pyproject.toml $(SANITIZED)/
 	python=$$(realpath -s $(BIN)/python)
 	cd $(SANITIZED)
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so)" PYTHONMALLOC=malloc EBBMQ_SANITIZE=1 \
