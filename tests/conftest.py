@@ -1,6 +1,7 @@
 """What tests share: the speed they run at, and for the core a world with one vhost, ended in order after the test."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,11 @@ import pytest
 
 from ipc.speed import read_speed
 from tests.protocols.conversation import World
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores SIGINT, and so does what it starts: then no test could interrupt anything."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
