@@ -5,18 +5,17 @@ many watch a broker, and however closely, a walk a second is all it costs.
 """
 
 import time
-from collections.abc import Callable, Iterator
 
 import trio
 from msgspec import Struct
 
-from ipc.limits import ACCOUNT_KEPT_SECONDS, ACCOUNT_NAMED_MAX, ACCOUNT_SLICE_SECONDS_MAX, STEPS_PER_CLOCK_CHECK
+from ipc.limits import ACCOUNT_KEPT_SECONDS, ACCOUNT_NAMED_MAX, ACCOUNT_SLICE_SECONDS_MAX
 from ipc.memory_reading import read_memory
 from ipc.messages.reports import MemoryReading
+from ipc.slices import Clock, Slices
 from shards.compaction.accounting import Account
 from shards.compaction.compactable import Compactable
-
-Clock = Callable[[], float]
+from shards.host.slicing import take_slice
 
 
 class Drawn(Struct, frozen=True):
@@ -63,26 +62,12 @@ class Accountant:
         account = Account(top=ACCOUNT_NAMED_MAX, vhost=vhost)
         steps = account.take(self._root)
         began = self._clock()
-        cpu = longest = 0.0
+        slices = Slices(self._clock, self._cpu_clock)
         is_complete = False
         while not is_complete:
-            cpu_began = self._cpu_clock()
-            is_complete = self._slice(steps, self._clock())
-            seconds = self._cpu_clock() - cpu_began
-            cpu += seconds
-            longest = max(longest, seconds)
+            with slices:
+                is_complete = take_slice(steps, ACCOUNT_SLICE_SECONDS_MAX, self._clock)
             await trio.lowlevel.checkpoint()
         reading = await trio.to_thread.run_sync(read_memory)
         now = self._clock()
-        return Drawn(account, reading, now, now - began, cpu, longest)
-
-    def _slice(self, steps: Iterator[None], began: float) -> bool:
-        """Whether that was all."""
-        unchecked = 0
-        for _ in steps:
-            unchecked += 1
-            if unchecked == STEPS_PER_CLOCK_CHECK:
-                if self._clock() - began >= ACCOUNT_SLICE_SECONDS_MAX:
-                    return False
-                unchecked = 0
-        return True
+        return Drawn(account, reading, now, now - began, slices.cpu_seconds, slices.cpu_seconds_longest)

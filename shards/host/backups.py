@@ -9,6 +9,7 @@ import trio
 
 from ipc.limits import BACKUP_SLICE_SECONDS_MAX
 from ipc.messages.reports import BackedUp
+from ipc.slices import Slices
 from shards.host.slicing import take_slice
 from shards.model.cut import Cut
 
@@ -79,14 +80,13 @@ class Backups:
     async def _prepare(self, cut: Cut) -> float:
         """In slices; how long the longest of them took."""
         steps = cut.prepare()
-        longest = 0.0
+        slices = Slices(time.perf_counter, time.thread_time)
         is_complete = False
         while not is_complete:
-            began = time.perf_counter()
-            is_complete = take_slice(steps, BACKUP_SLICE_SECONDS_MAX)
-            longest = max(longest, time.perf_counter() - began)
+            with slices:
+                is_complete = take_slice(steps, BACKUP_SLICE_SECONDS_MAX)
             await trio.lowlevel.checkpoint()
-        return longest
+        return slices.seconds_longest
 
     def _failed(self, number: int, reason: str) -> BackedUp:
         return BackedUp(

@@ -161,27 +161,20 @@ class Compactor:
 
     def _slice(self, steps: Iterator[tuple[Label, Step]], tally: "_Tally") -> "Offload | _Ending":
         """Take steps until the slice is over, or the pass, or blocking work is met."""
-        with tally.slices:
-            return self._take_some(steps, tally)
-
-    def _take_some(self, steps: Iterator[tuple[Label, Step]], tally: "_Tally") -> "Offload | _Ending":
-        began = self._clock()
         unchecked = 0
-        ending: Offload | _Ending = _Ending.PASS_DONE
-        for label, step in steps:
-            if isinstance(step, Offload):
-                tally.steps += 1
-                ending = step
-                break
-            unchecked += 1
-            # Looking is quick, so the clock need not be asked each time; copying is not.
-            if (tally.count(label, step) or unchecked == STEPS_PER_CLOCK_CHECK) and (
-                self._clock() - began >= SLICE_SECONDS_MAX
-            ):
-                ending = _Ending.TIME_UP
-                break
-            unchecked %= STEPS_PER_CLOCK_CHECK
-        return ending
+        with tally.slices as slices:
+            for label, step in steps:
+                if isinstance(step, Offload):
+                    tally.steps += 1
+                    return step
+                unchecked += 1
+                # Looking is quick, so the clock need not be asked each time; copying is not.
+                if (tally.count(label, step) or unchecked == STEPS_PER_CLOCK_CHECK) and (
+                    slices.seconds() >= SLICE_SECONDS_MAX
+                ):
+                    return _Ending.TIME_UP
+                unchecked %= STEPS_PER_CLOCK_CHECK
+        return _Ending.PASS_DONE
 
 
 class _Ending(Enum):

@@ -24,6 +24,7 @@ def test_the_longest_of_each_counts_whichever_slice_it_was() -> None:
         times.now += 10
 
     assert (slices.seconds_longest, slices.cpu_seconds_longest) == (3.0, 2.0)
+    assert slices.cpu_seconds == 3.0
 
 
 def test_a_slice_that_fails_was_one() -> None:
