@@ -6,7 +6,7 @@ to is copied into memory first; `forget_changes` after each store keeps that to 
 
 import mmap
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -165,7 +165,7 @@ class Overlay:
     def take_unsynced(self) -> _Nothing:
         return _Nothing()
 
-    def sync_batch(self, *paths: str) -> _Nothing:
+    def sync_batch(self, *paths: str, directories: Iterable[str] = ()) -> _Nothing:
         return _Nothing()
 
     def nonce(self) -> int:

@@ -103,8 +103,8 @@ class VHosts(Compactable):
                     lambda number: Known(entries.pop(number, {}), is_complete),
                 )
             # Numbers of deleted queues, and of segments in queues that are empty, are used again: what had them before
-            # must not come back. A file that is not there leads to the directories it would be in.
-            self._files.sync_batch(*(str(place / "nothing") for place in (paths.queues, paths.delayed))).run()
+            # must not come back.
+            self._files.sync_batch(directories=(str(paths.queues), str(paths.delayed))).run()
         except BaseException:
             definitions.close()
             raise

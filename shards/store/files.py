@@ -117,8 +117,10 @@ class Files(Protocol):
     def take_unsynced(self) -> SyncBatch:
         """Everything written with `sync=True` since the last take, with the directory entries leading to it."""
 
-    def sync_batch(self, *paths: str) -> SyncBatch:
+    def sync_batch(self, *paths: str, directories: Iterable[str] = ()) -> SyncBatch:
         """All of some files and the directory entries that lead to them, for a worker thread.
+
+        And the entries of `directories`, for what has gone from them.
 
         Whoever made those entries: a round under way may have taken them along, or a process that ended. What goes
         wrong there is told to `take_unsynced`'s batch as well.
@@ -441,13 +443,13 @@ class DiskFiles(Compactable):
         """In the thread that runs a batch, one after the other."""
         self.syncs_begun += 1
 
-    def sync_batch(self, *paths: str) -> DiskSyncBatch:
+    def sync_batch(self, *paths: str, directories: Iterable[str] = ()) -> DiskSyncBatch:
         # A descriptor of its own: the kernel tells each open file once that writing failed, and the one which confirms
         # wait for must hear it.
-        directories = dict.fromkeys(self._unsynced_directories)
-        for parent in dict.fromkeys(map(os.path.dirname, paths)):
-            directories.update(dict.fromkeys((parent, os.path.dirname(parent))))
-        return DiskSyncBatch([(path, None) for path in paths], list(directories))
+        synced = dict.fromkeys(self._unsynced_directories)
+        for directory in dict.fromkeys((*map(os.path.dirname, paths), *directories)):
+            synced.update(dict.fromkeys((directory, os.path.dirname(directory))))
+        return DiskSyncBatch([(path, None) for path in paths], list(synced))
 
     def detach(self, path: str) -> DiskDetachedFile:
         self.forget(path)

@@ -6,7 +6,7 @@ not be safe: what takes it, the end of the machine, has taken everything else th
 """
 
 import mmap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from ipc.data_directory import VHostDirectory
@@ -72,8 +72,8 @@ class UnsyncedFiles:
     def take_unsynced(self) -> SyncBatch:
         return self._files.take_unsynced()
 
-    def sync_batch(self, *paths: str) -> SyncBatch:
-        return self._files.sync_batch(*paths)
+    def sync_batch(self, *paths: str, directories: Iterable[str] = ()) -> SyncBatch:
+        return self._files.sync_batch(*paths, directories=directories)
 
     def detach(self, path: str) -> DetachedFile:
         return self._files.detach(path)
@@ -99,7 +99,6 @@ def catch_up(files: Files, paths: VHostDirectory) -> None:
     if paths.unsynced.name not in files.list(str(paths.root)):
         return
     stores = [f"{place}/{store}" for place in (paths.queues, paths.delayed) for store in files.list(str(place))]
-    # A file that is not there leads to its directory: what was unlinked from one that is empty now must not come back.
-    names = [f"{store}/{name}" for store in stores for name in (*files.list(store), "nothing")]
-    files.sync_batch(*names).run()
+    # Also of those that are empty now: what was unlinked must not come back.
+    files.sync_batch(*(f"{store}/{name}" for store in stores for name in files.list(store)), directories=stores).run()
     files.unlink(str(paths.unsynced))

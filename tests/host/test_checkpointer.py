@@ -66,7 +66,7 @@ class ImpatientFiles(DiskFiles):
             self.threads.refuse_on_the_loop("writes much")
         super().write(path, offset, parts, sync=sync)
 
-    def sync_batch(self, *paths: str) -> _Batch:
+    def sync_batch(self, *paths: str, directories: Iterable[str] = ()) -> _Batch:
         batch = _Batch([(path, None) for path in paths], [])
         batch.threads = self.threads
         return batch

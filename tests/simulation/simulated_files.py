@@ -412,8 +412,8 @@ class SimulatedFiles:
         self._unsynced_directories = {}
         return batch
 
-    def sync_batch(self, *paths: str) -> SimulatedSyncBatch:
-        return self._batch(paths, {*self._unsynced_directories, *map(os.path.dirname, paths)})
+    def sync_batch(self, *paths: str, directories: Iterable[str] = ()) -> SimulatedSyncBatch:
+        return self._batch(paths, {*self._unsynced_directories, *map(os.path.dirname, paths), *directories})
 
     def detach(self, path: str) -> SimulatedDetachedFile:
         self.forget(path)
