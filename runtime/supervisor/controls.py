@@ -16,7 +16,7 @@ from ipc.messages import control, reports
 from ipc.messages.commands import AskMemory, AskReclaimable, AskStatus, PauseQueue
 from ipc.messages.control import LEVEL_NAMES, LEVELS, LevelName
 from ipc.messages.fingerprint import fingerprint_of
-from ipc.messages.reports import MANAGEMENT, SORTS, SUPERVISOR, Holding, Holdings, MemoryReading
+from ipc.messages.reports import SORTS, Holding, Holdings, MemoryReading
 from ipc.settings import LogLevel, Settings
 from runtime.auth.login_record import LoginRecord
 from runtime.control.server import Say
@@ -30,12 +30,11 @@ from runtime.supervisor.fleet import Fleet
 from runtime.supervisor.inquiries import Gathered, Inquiries
 from runtime.supervisor.log_ring import LogRing
 from runtime.supervisor.passes import Pass
-from runtime.supervisor.reclaim import Reclaim
+from runtime.supervisor.reclaim import NAMES, Reclaim
 from runtime.supervisor.template import Template
 
 TRIGGER: Final = "control"
 STDERR: Final = "stderr"
-_ROLES: Final[dict[int, control.Role]] = {SUPERVISOR: "supervisor", MANAGEMENT: "management"}
 State: TypeAlias = Literal["starting", "ready", "draining"]
 
 
@@ -373,8 +372,8 @@ async def _say_pass(done: Pass, say: Say) -> None:
 
 def _reclaimable(answer: reports.Reclaimable) -> control.Reclaimable:
     return control.Reclaimable(
-        shard=None if answer.shard in _ROLES else answer.shard,
-        role=_ROLES.get(answer.shard, "shard"),
+        shard=None if answer.shard in NAMES else answer.shard,
+        role=NAMES.get(answer.shard, "shard"),
         level=LEVEL_NAMES[answer.level],
         by_kind=answer.by_kind,
         by_vhost=answer.by_vhost,
@@ -388,8 +387,8 @@ def _reclaimable(answer: reports.Reclaimable) -> control.Reclaimable:
 def _reclaimed(report: reports.Reclaimed) -> control.Reclaimed:
     return control.Reclaimed(
         number=report.pass_number,
-        shard=None if report.shard in _ROLES else report.shard,
-        role=_ROLES.get(report.shard, "shard"),
+        shard=None if report.shard in NAMES else report.shard,
+        role=NAMES.get(report.shard, "shard"),
         seconds=report.seconds,
         slice_seconds_longest=report.slice_seconds_longest,
         steps=report.steps,

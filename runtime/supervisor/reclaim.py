@@ -11,12 +11,13 @@ from structlog.typing import FilteringBoundLogger
 from ipc.limits import PASS_SECONDS_MAX
 from ipc.link import Link, LinkClosed
 from ipc.messages.commands import IDLE, Compact, Level
+from ipc.messages.control import Role
 from ipc.messages.reports import MANAGEMENT, SUPERVISOR, Reclaimed
 from runtime.own_pass import OwnPass
 from runtime.owner import Owner
 from runtime.supervisor.passes import UNASKED, Pass, Passes
 
-NAMES: Final = {SUPERVISOR: "supervisor", MANAGEMENT: "management"}
+NAMES: Final[dict[int, Role]] = {SUPERVISOR: "supervisor", MANAGEMENT: "management"}
 """Of those that report and are no shards."""
 Links: TypeAlias = Callable[[], Sequence[tuple[int, Link[Any]]]]
 """Number and link of each process that is to be asked."""
