@@ -2,18 +2,22 @@
 
 import math
 import re
+import tempfile
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from tests.simulation.run import Step, carry_out
 
+_CHANGING: Final = re.compile(rf"{tempfile.gettempprefix()}\w+|[0-9]+")
+
 
 def failure(seed: int, steps: Sequence[Step]) -> str | None:
-    """What goes wrong, without the numbers in it; None: nothing does."""
+    """What goes wrong, without the numbers in it and the name of the run's directory; None: nothing does."""
     try:
         carry_out(seed, steps)
     except Exception as fault:  # noqa: BLE001 - whatever a broker raises is a violation
-        return f"{type(fault).__name__}: {re.sub(r'[0-9]+', 'N', str(fault)).partition(': ')[2]}"
+        return f"{type(fault).__name__}: {_CHANGING.sub('N', str(fault)).partition(': ')[2]}"
     return None
 
 
