@@ -462,6 +462,7 @@ class MessageStore(Compactable):
     def write_back(self, now: int, *, whole: bool) -> bool:
         """Write what has waited for acknowledgements long enough, or all; True when something younger is left."""
         self.note()
+        self._unlink_settled()
         self._drop_settled_front()
         tail = self.tail
         if tail.count and (whole or not now - WRITE_BACK_MS < _timestamp(tail.records, _TIMESTAMP_AT)[0] <= now):

@@ -278,11 +278,19 @@ class Segment(Compactable):
 
     def remove(self, files: Files) -> None:
         """All of it is settled. The acks go last: without them a crash in between would bring messages back."""
+        self.remove_messages(files)
+        self.remove_acks(files)
+
+    def remove_messages(self, files: Files) -> None:
+        """The first half of `remove`."""
         if self.is_damaged:
             self._put_aside(files)
             self.is_damaged = False
         else:
             _unlink(files, self.path)
+
+    def remove_acks(self, files: Files) -> None:
+        """The second."""
         _unlink(files, self.acks_path)
         self.let_go()
 

@@ -351,10 +351,12 @@ class Segments(Compactable):
             self.touched.extend(reversed(kept))
 
     def _unlink(self, segment: Segment) -> None:
-        # Its entry in the directory, too, must not come back once the journal has forgotten what is settled.
-        self._notes.written_behind(segment.path)
-        segment.remove(self.files)
-        del self.by_number[segment.number]
+        if segment.number in self.by_number:
+            # Its entry in the directory, too, must not come back once the journal has forgotten what is settled.
+            self._notes.written_behind(segment.path)
+            segment.remove_messages(self.files)
+            del self.by_number[segment.number]  # nobody must look for it now, even if its acks are in the way
+        segment.remove_acks(self.files)
 
     def touch_settled(self) -> bool:
         """Have unlinked what is settled but was never looked at again since: a register tells of messages only."""

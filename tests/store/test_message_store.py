@@ -660,6 +660,30 @@ def test_a_refused_unlink_is_tried_again(store: MessageStore, files: SimulatedFi
     assert files.names() == []
 
 
+def test_what_comes_next_is_read_while_acks_of_what_is_gone_are_in_the_way(
+    store: MessageStore, files: SimulatedFiles
+) -> None:
+    for number in range(2):
+        fill(store, 1, first=number)
+        store.flush()
+    store.settle(take(store)[1][0])
+    store.flush()
+    files = files.restart()
+    again = MessageStore.recover(files, QUEUE, SETTINGS, RecoveryReport())
+    assert again is not None
+    fill(again, 1, first=2)
+    again.settle(take(again, 1)[0][0])
+    files.refuse(1, errno.EIO)
+    with pytest.raises(OSError):
+        again.flush()
+
+    assert [body for _, body in take(again)] == [b"%06d" % 2]
+    again.purge()
+    again.flush()
+    again.close()
+    assert not [name for name in files.names() if name.endswith(".acks")]
+
+
 def test_what_cannot_be_read_when_it_comes_back_is_back_all_the_same(
     store: MessageStore, files: SimulatedFiles
 ) -> None:
