@@ -123,7 +123,7 @@ class Turn(Compactable):
         self.resumable: list[Sender] = []  # held their input back and may go on
         self.blocked: dict[Sender, None] = {}  # publishers that wait until nothing is short
         self.notices: list[Notice] = []  # for the host to log
-        self.unreadable: list[tuple[Deliverable, OSError]] = []  # for the host to tell about
+        self.unreadable: list[tuple[Deliverable, OSError | MemoryError]] = []  # for the host to tell about
         self.next_round = 1
         self.round_wanted = False
         self.shortages: frozenset[Shortage] = frozenset()

@@ -154,9 +154,9 @@ class WaitingRoom(Compactable):
                 span = store.read(position)
                 message = record.decode(span.buffer, span.start)
                 left_bytes -= span.end - span.start
+                self._release(message, now)
                 self._schedule.drop_first()
                 released.append(position)
-                self._release(message, now)
         finally:
             if released:
                 # Nothing is noted of it before its copies are where it awaits them.

@@ -11,8 +11,9 @@ from pamqp import commands
 
 from ipc.limits import LARGE_BODY_BYTES, UNREADABLE_RETRY_MS, WRITE_BACK_MS
 from ipc.settings import StoreSettings
+from shards.model.publication import Publication
 from shards.model.queues.queue import Queue
-from shards.model.turn import Turn
+from shards.model.turn import APPOINTMENT_MS, Turn
 from shards.store.message_store import MessageStore
 from tests.model.making import Eater, append, declare, take_all
 from tests.protocols.conversation import Client, World, content
@@ -286,7 +287,7 @@ def test_a_refusing_disk_loses_no_large_body(world: World, files: SimulatedFiles
 
 
 class UnreadableFiles(SimulatedFiles):
-    """Maps nothing whose path names one queue's directory."""
+    """Neither maps nor reads anything whose path names one queue's directory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -296,6 +297,11 @@ class UnreadableFiles(SimulatedFiles):
         if self.unreadable and self.unreadable in path:
             raise OSError(errno.EIO, "Input/output error", path)
         return super().map(path, size_bytes)
+
+    def read(self, path: str, offset: int, size_bytes: int) -> bytes:
+        if self.unreadable and self.unreadable in path:
+            raise OSError(errno.EIO, "Input/output error", path)
+        return super().read(path, offset, size_bytes)
 
 
 def test_a_queue_that_cannot_be_read_keeps_no_other_waiting(tmp_path: Path) -> None:
@@ -356,6 +362,125 @@ def test_what_was_handed_out_is_sent_when_the_rest_cannot_be_read(tmp_path: Path
     assert [queue for queue, _fault in world.turn.unreadable] == [queue]
     assert client.connection in world.turn.unsent
     assert [body.strip() for body in client.bodies()] == [b"read"]
+
+
+def held_in_a_segment(world: World, queue: str, **arguments: int | str) -> Client:
+    """A client that has got two messages which are nowhere but in a file."""
+    client = world.client().open()
+    named = {name.replace("_", "-"): value for name, value in arguments.items()}
+    client.declare("graves", durable=True)
+    client.declare(queue, durable=True, arguments=named)
+    for body in (b"1", b"2"):
+        client.publish("", queue, body, persistent=True)
+    store = world.vhost.queue(queue).store
+    assert store is not None
+    store.flush()
+    for _ in range(2):
+        assert client.get(queue, acks=True) is not None
+    return client
+
+
+def counts(world: World, name: str) -> tuple[int, int]:
+    queue = world.vhost.queue(name)
+    return queue.ready_count, queue.unacknowledged_count
+
+
+def test_what_is_rejected_and_cannot_be_read_comes_back(tmp_path: Path) -> None:
+    files = UnreadableFiles()
+    world = World(tmp_path, files=files)
+    client = held_in_a_segment(world, "jobs", x_dead_letter_exchange="", x_dead_letter_routing_key="graves")
+    files.unreadable = f"/queues/{world.vhost.queue('jobs').number}/"
+    client.nack(2, multiple=True, requeue=False)
+
+    assert {queue.name for queue, _ in world.turn.unreadable} == {"jobs"}
+    assert counts(world, "jobs") == (2, 0)
+    files.unreadable = ""
+    assert client.drain("jobs") == [b"1", b"2"]
+
+
+def test_what_has_no_room_among_the_dead_letters_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    client = held_in_a_segment(world, "jobs", x_dead_letter_exchange="", x_dead_letter_routing_key="graves")
+    refused = iter((MemoryError(), None))
+    enter = Publication.enter
+
+    def enter_sometimes(copy: Publication, queues: list[Queue], now: int) -> None:
+        if fault := next(refused):
+            raise fault
+        enter(copy, queues, now)
+
+    monkeypatch.setattr(Publication, "enter", enter_sometimes)
+    client.nack(2, multiple=True, requeue=False)
+    world.sync()
+
+    assert counts(world, "jobs") == (1, 0)
+    assert client.drain("jobs") == [b"1"]
+    assert client.drain("graves") == [b"2"]
+
+
+def test_what_expires_and_has_no_room_among_the_dead_letters_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    client = world.client().open()
+    client.declare("graves")
+    client.declare(
+        "jobs",
+        arguments={"x-message-ttl": 1000, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "graves"},
+    )
+    for body in (b"1", b"2"):
+        client.publish("", "jobs", body)
+
+    def enter_never(copy: Publication, queues: list[Queue], now: int) -> None:
+        raise OSError(errno.ENOSPC, "too much is waiting to be written")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Publication, "enter", enter_never)
+        world.advance(1000 + APPOINTMENT_MS)
+        assert counts(world, "jobs") == (2, 0)
+    world.advance(UNREADABLE_RETRY_MS + APPOINTMENT_MS)
+
+    assert counts(world, "jobs") == (0, 0)
+    assert client.drain("graves") == [b"1", b"2"]
+
+
+def test_what_is_to_be_sent_again_and_cannot_be_read_goes_back_into_its_queue(tmp_path: Path) -> None:
+    files = UnreadableFiles()
+    world = World(tmp_path, files=files)
+    client = held_in_a_segment(world, "jobs")
+    client.nack(2, multiple=True, requeue=True)
+    client.consume("jobs", acks=True)
+    assert client.bodies() == [b"1", b"2"]
+    files.unreadable = f"/queues/{world.vhost.queue('jobs').number}/"
+
+    with pytest.raises(OSError, match="Input/output error"):
+        client.say(commands.Basic.Recover(requeue=False))
+    client.disconnect()
+
+    assert counts(world, "jobs") == (2, 0)
+
+
+def test_what_has_waited_and_cannot_be_passed_on_waits_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    client = world.client().open()
+    client.ask(
+        commands.Exchange.Declare(
+            exchange="later", exchange_type="x-delayed-message", arguments={"x-delayed-type": "fanout"}
+        )
+    )
+    client.declare("jobs")
+    client.bind("later", "jobs", "")
+    client.publish("later", "", b"1", properties=commands.Basic.Properties(headers={"x-delay": 1000}))
+
+    def offer_never(message: Publication, queues: list[Queue], now: int) -> None:
+        raise OSError(errno.ENOSPC, "too much is waiting to be written")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Publication, "offer", offer_never)
+        world.advance(1000 + APPOINTMENT_MS)
+    world.advance(UNREADABLE_RETRY_MS + APPOINTMENT_MS)
+
+    assert client.drain("jobs") == [b"1"]
 
 
 def test_a_dead_letter_is_written_before_its_original_goes(tmp_path: Path) -> None:

@@ -185,6 +185,18 @@ class Expected:
         self._unwritten.append(gone)
         return gone
 
+    def comes_back(self, number: int) -> None:
+        """It was to leave for another queue, and could not be read for that."""
+        gone = self.gone.pop(number)
+        self._unwritten.remove(gone)
+        gone.copy.is_held = False
+        gone.copy.has_come_back = True
+        self.present[number] = gone.copy
+
+    def never_came(self, number: int) -> None:
+        """Of all copies this was the one that could not be made."""
+        self._unwritten.remove(self.present.pop(number))
+
     def forgotten(self) -> dict[int, Gone]:
         """All there was, of which nothing must come back, and anything may."""
         return {number: Gone(copy) for number, copy in self.present.items()}

@@ -383,6 +383,7 @@ class Run:
         is_multiple = self.chance.random() < 0.3
         how = self.chance.choice(("ack", "ack", "ack", "requeue", "reject"))
         concerned = [each for each in free if each <= tag] if is_multiple else [tag]
+        messages = [client.outstanding[each] for each in concerned]
         if client.mode is Mode.TRANSACTIONS:
             if any(client.outstanding[each][0].terms.graves for each in concerned):
                 how = "ack"
@@ -395,6 +396,18 @@ class Run:
             client.wire.ack(tag, multiple=is_multiple)
         else:
             client.wire.nack(tag, multiple=is_multiple, requeue=how == "requeue")
+        if how == "reject" and self.shard.is_unreadable:
+            for queue, number in messages:
+                self._is_back(client.vhost, queue, number)
+
+    def _is_back(self, vhost: VHost, queue: Expected, number: int) -> None:
+        """What was rejected and could not be read for the dead letters is in its queue again."""
+        graves = self.queues[vhost.name].get(queue.terms.graves)
+        if graves is None or queue.is_deleted or number not in queue.gone:
+            return
+        if not any(number in level for level in contents(vhost.queue(graves.name))):
+            graves.never_came(number)
+            queue.comes_back(number)
 
     def _settle(self, client: RandomClient, tag: int, how: str) -> None:
         queue, number = client.outstanding[tag]

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -323,7 +323,7 @@ class Queue(Bindable):
     # its terms --------------------------------------------------------------------------------------------------------
 
     def _make_upkeep(self) -> Upkeep:
-        return Upkeep(self.terms, self._bury, partial(self._turn.departures.add, self))
+        return Upkeep(self.terms, self._bury_each)
 
     def used(self, now: int) -> None:
         """Somebody declared it or got something from it: its own expiry begins anew."""
@@ -436,12 +436,35 @@ class Queue(Bindable):
         if store is None or self.terms.dead_letter_exchange is None:
             self.settle(positions)
             return
-        in_block = []
-        for position in positions:
-            span = store.read(position)
-            in_block.append(self._bury(record.decode(span.buffer, span.start), reason, self._turn.now))
-        self._turn.departures.add(self, positions, in_block)
+        try:
+            self._bury_each(positions, map(partial(_message_at, store), positions), reason, self._turn.now)
+        except (OSError, MemoryError) as fault:
+            self._turn.unreadable.append((self, fault))
         self._turn.wake(self)
+
+    def _bury_each(self, positions: "array[int]", messages: Iterator[record.Record], reason: str, now: int) -> None:
+        """Let these go, which nobody holds any more, once their copies are safe.
+
+        What cannot be read now, or has no room where it is to go, comes back: otherwise it would be out for ever. What
+        was in the way is raised after that, an OSError or a MemoryError.
+        """
+        buried: array[int] = array("Q")
+        in_block = []
+        fault: OSError | MemoryError | None = None
+        for position in positions:
+            try:
+                is_in_block = self._bury(next(messages), reason, now)
+            except (OSError, MemoryError) as in_the_way:
+                fault = in_the_way
+                if self.store is not None:
+                    self.store.requeue(position)
+                continue
+            buried.append(position)
+            in_block.append(is_in_block)
+        if buried:
+            self._turn.departures.add(self, buried, in_block)
+        if fault is not None:
+            raise fault
 
     def _bury(self, message: record.Record, reason: str, now: int) -> bool:
         return self._keeper is None or self._keeper.bury(self, message, reason, now)
@@ -521,3 +544,8 @@ class Queue(Bindable):
 
     def children(self) -> Iterable[Compactable]:
         return [part for part in (self.store, self.deduplication) if part is not None]
+
+
+def _message_at(store: QueueStore, position: int) -> record.Record:
+    span = store.read(position)
+    return record.decode(span.buffer, span.start)

@@ -7,7 +7,7 @@ one; it is settled here after its copies were written.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Final
 
@@ -20,11 +20,11 @@ from shards.store.blocks import Buffer
 from shards.store.priority_store import QueueStore
 from shards.store.reader import Span
 
-Bury = Callable[[record.Record, str, int], bool]
-"""Publish a message to the dead letter exchange: with the reason, at this time; as `Keeper.bury`."""
+Bury = Callable[["array[int]", Iterator[record.Record], str, int], None]
+"""Publish messages to the dead letter exchange, with the reason, at this time, and settle them when that is safe.
 
-Settle = Callable[["array[int]", list[bool]], None]
-"""Have these messages settled when their copies are safe; with what `Bury` has said of each."""
+Raises OSError or MemoryError after what could not go there has come back.
+"""
 
 _length: Final = Struct("<I").unpack_from
 _lengths: Final = Struct("<IH").unpack_from
@@ -37,12 +37,11 @@ _TIMESTAMP_AT: Final = 12
 class Upkeep:
     """Of one queue; `now` in milliseconds of broker time."""
 
-    __slots__ = ("_bury", "_settle_buried", "_terms")
+    __slots__ = ("_bury", "_terms")
 
-    def __init__(self, terms: Terms, bury: Bury, settle_buried: Settle) -> None:
+    def __init__(self, terms: Terms, bury: Bury) -> None:
         self._terms = terms
         self._bury = bury
-        self._settle_buried = settle_buried
 
     def before_delivery(self, store: QueueStore, now: int) -> bool:
         """Drop what has expired; True when there is more of it. What expires right now may still be delivered."""
@@ -137,4 +136,4 @@ class Upkeep:
         if self._terms.dead_letter_exchange is None:
             store.settle_many(positions)
             return
-        self._settle_buried(positions, [self._bury(found, reason, now) for found in records])
+        self._bury(positions, iter(records), reason, now)

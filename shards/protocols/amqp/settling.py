@@ -36,8 +36,7 @@ def recover_async(channel: "Channel", method: commands.Basic.Recover | commands.
     settle = _requeue if method.requeue else _redeliver
     transaction = channel.transaction
     runs = channel.ledger.take_all() if transaction is None else transaction.take_undecided()
-    for number, positions in runs:
-        settle(channel, channel.sources[number], positions)
+    _settle_runs(channel, runs, settle)
 
 
 def acknowledge(channel: "Channel", tag: int, *, multiple: bool) -> None:
@@ -52,16 +51,14 @@ def acknowledge_each(channel: "Channel", tags: "array[int]") -> int:
         count, runs = channel.ledger.take_each(tags, index)
         if not count:
             break
-        for number, positions in runs:
-            _drop(channel, channel.sources[number], positions)
+        _settle_runs(channel, runs, _drop)
         index += count
     return index
 
 
 def requeue_all(channel: "Channel") -> None:
     """Everything the channel was given goes back, in its old place and marked redelivered."""
-    for number, positions in channel.ledger.take_all():
-        _requeue(channel, channel.sources[number], positions)
+    _settle_runs(channel, channel.ledger.take_all(), _requeue)
 
 
 def _settle(channel: "Channel", tag: int, settle: "Settle", *, multiple: bool) -> None:
@@ -72,8 +69,20 @@ def _settle(channel: "Channel", tag: int, settle: "Settle", *, multiple: bool) -
     taken = channel.ledger.take(tag, multiple=multiple)
     if taken is None:
         raise PreconditionFailed(f"unknown delivery tag {tag}")
-    for number, positions in taken:
-        settle(channel, channel.sources[number], positions)
+    _settle_runs(channel, taken, settle)
+
+
+def _settle_runs(channel: "Channel", runs: "list[tuple[int, array[int]]]", settle: "Settle") -> None:
+    """Do it to what was taken out of the ledger; where that fails what is left of it goes back into its queues.
+
+    Raises what `settle` does, an OSError or a MemoryError.
+    """
+    for done, (number, positions) in enumerate(runs, 1):
+        try:
+            settle(channel, channel.sources[number], positions)
+        except (OSError, MemoryError):
+            _settle_runs(channel, runs[done:], _requeue)
+            raise
 
 
 def _drop(channel: "Channel", source: "Source", positions: "array[int]") -> None:
@@ -95,12 +104,18 @@ def _return(channel: "Channel", source: "Source", positions: "array[int]") -> No
 
 
 def _redeliver(channel: "Channel", source: "Source", positions: "array[int]") -> None:
-    """What its consumer cannot be sent again, because it has gone or does not read, goes back into the queue."""
+    """What its consumer cannot be sent again, because it has gone or does not read, goes back into the queue.
+
+    Also when it cannot be read, which is raised then, or there is no memory for it: OSError, MemoryError.
+    """
     consumer = source.consumer
-    for index, position in enumerate(positions):
-        if consumer is None or not consumer.redeliver(position):
-            _requeue(channel, source, positions[index:])
-            return
+    done = 0
+    try:
+        while done < len(positions) and consumer is not None and consumer.redeliver(positions[done]):
+            done += 1
+    finally:
+        if done < len(positions):
+            _requeue(channel, source, positions[done:])
 
 
 def _requeue(channel: "Channel", source: "Source", positions: "array[int]") -> None:
