@@ -166,7 +166,7 @@ class MessageStore(Compactable):
 
         Positions that a journal knows must not be used again, and only this knows which they are.
         """
-        is_empty = not (self.segments.by_number or self.tail.count or self.ready_count or self.unacknowledged_count)
+        is_empty = not (self.segments.by_number or self.dirty or self.ready_count or self.unacknowledged_count)
         return is_empty and not self._notes.in_journal
 
     @property

@@ -677,6 +677,7 @@ def test_what_comes_next_is_read_while_acks_of_what_is_gone_are_in_the_way(
     with pytest.raises(OSError):
         again.flush()
 
+    assert not again.is_vacant
     assert [body for _, body in take(again)] == [b"%06d" % 2]
     again.purge()
     again.flush()
