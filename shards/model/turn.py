@@ -15,6 +15,7 @@ from ipc.limits import UNREADABLE_RETRY_MS
 from shards.compaction.compactable import Compactable
 from shards.model.agenda import Agenda
 from shards.model.departures import Departures
+from shards.store.half_done import HalfDone
 from shards.store.journal import Journal
 
 APPOINTMENT_MS: Final = 10
@@ -138,8 +139,11 @@ class Turn(Compactable):
     def wake(self, queue: Deliverable) -> None:
         """Look at this queue before the turn ends: it has new messages or a consumer with room."""
         if not queue.is_awake:
+            try:
+                self.awake.append(queue)
+            except MemoryError as fault:  # nobody else would see what has changed
+                raise HalfDone from fault
             queue.is_awake = True
-            self.awake.append(queue)
 
     def await_round(self, waiter: Awaiting) -> int:
         """Call `waiter.released` once what is written now is on disk; the number of the round that will tell."""

@@ -32,7 +32,7 @@ from shards.store.blocks import Buffer
 from shards.store.cold_pages import offer_cold
 from shards.store.columns import tally
 from shards.store.files import Files
-from shards.store.half_done import HalfDone
+from shards.store.half_done import HalfDone, no_way_back
 from shards.store.journal import Journal
 from shards.store.moment import STILL, Moment
 from shards.store.notes import Notes
@@ -306,11 +306,12 @@ class MessageStore(Compactable):
 
     def advance(self, count: int, end: int) -> None:
         """The first `count` records of the last span were handed out; the next one begins at index `end`."""
-        size = self._reader.advance(end) if count else None
-        if size is not None:
-            self.ready_count -= count
-            self.unacknowledged_count += count
-            self.ready_bytes -= size
+        with no_way_back:
+            size = self._reader.advance(end) if count else None
+            if size is not None:
+                self.ready_count -= count
+                self.unacknowledged_count += count
+                self.ready_bytes -= size
 
     def read(self, position: int) -> Span:
         """Exactly the record at `position`, which is not settled."""
@@ -337,13 +338,14 @@ class MessageStore(Compactable):
 
     def settle(self, position: int) -> None:
         """A message handed out is done with. Settling one twice would lose another: the caller keeps the account."""
-        self.unacknowledged_count -= 1
-        if self._returns:
-            self._returns.pop(position, None)
-        if position >= self.tail.base:
-            self.tail.settle(position)
-        else:
-            self.segments.settle(position)
+        with no_way_back:
+            self.unacknowledged_count -= 1
+            if self._returns:
+                self._returns.pop(position, None)
+            if position >= self.tail.base:
+                self.tail.settle(position)
+            else:
+                self.segments.settle(position)
 
     def settle_many(self, positions: "array[int]") -> None:
         """The same for messages in no particular order; in runs, as long as they are in one segment."""
@@ -351,35 +353,38 @@ class MessageStore(Compactable):
         tail_base = tail.base
         count = len(positions)
         index = 0
-        while index < count:
-            if positions[index] >= tail_base:
-                index = tail.settle_many(positions, index)
-            else:
-                index = self.segments.settle_many(positions, index, tail_base)
-        self.unacknowledged_count -= count
-        if self._returns:
-            for position in positions:
-                self._returns.pop(position, None)
+        with no_way_back:
+            while index < count:
+                if positions[index] >= tail_base:
+                    index = tail.settle_many(positions, index)
+                else:
+                    index = self.segments.settle_many(positions, index, tail_base)
+            self.unacknowledged_count -= count
+            if self._returns:
+                for position in positions:
+                    self._returns.pop(position, None)
 
     def settle_run(self, first: int, last: int, count: int) -> None:
         """All `count` messages from `first` to `last` in read order; all handed out, none settled or requeued."""
-        self.unacknowledged_count -= count
-        if self._returns and count == 1:  # what has come back is handed out one by one
-            self._returns.pop(first, None)
-        tail = self.tail
-        if first >= tail.base:
-            tail.settle_run(first, last, count)
-            return
-        if last >= tail.base:
-            count -= tail.settle_up_to(last)
-            last = (tail.base & ~OFFSET_MASK) + self.segments.end
-        self.segments.settle_run(first, last, count)
+        with no_way_back:
+            self.unacknowledged_count -= count
+            if self._returns and count == 1:  # what has come back is handed out one by one
+                self._returns.pop(first, None)
+            tail = self.tail
+            if first >= tail.base:
+                tail.settle_run(first, last, count)
+                return
+            if last >= tail.base:
+                count -= tail.settle_up_to(last)
+                last = (tail.base & ~OFFSET_MASK) + self.segments.end
+            self.segments.settle_run(first, last, count)
 
     def requeue(self, position: int) -> None:
         """A message handed out is ready again, before everything younger, and redelivered."""
-        self.ready_bytes += self._reader.requeue(position)
-        self.ready_count += 1
-        self.unacknowledged_count -= 1
+        with no_way_back:
+            self.ready_bytes += self._reader.requeue(position)
+            self.ready_count += 1
+            self.unacknowledged_count -= 1
 
     def note_return(self, position: int) -> int:
         """Count that a message handed out comes back; how often it has, as a restart will know, too."""
@@ -403,6 +408,10 @@ class MessageStore(Compactable):
 
     def purge(self) -> int:
         """Settle everything ready; how many that was. What is handed out stays."""
+        with no_way_back:
+            return self._purge()
+
+    def _purge(self) -> int:
         count = self.ready_count
         requeued = self._reader.take_requeued()
         read = self._reader.position
@@ -545,10 +554,8 @@ class MessageStore(Compactable):
         """Tell the journal what has happened since it was told last; the journal, if it was told anything."""
         if self.journal is None:
             return None
-        try:
+        with no_way_back:
             return self._notes.note(self.tail, self.segments.touched)
-        except MemoryError as fault:
-            raise HalfDone from fault
 
     def note_leaving(self, positions: "array[int]") -> Journal | None:
         """Tell the journal that these are settled, before they are here; the journal, if there is one."""

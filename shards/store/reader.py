@@ -145,7 +145,7 @@ class Reader(Compactable):
         insort(self._requeued, position, self._requeued_at)
         try:
             span = self._one(position, redelivered=True)
-        except OSError:
+        except (OSError, MemoryError):
             self._unsized |= {position}
             return 0
         return body_bytes(span.buffer, span.start, span.end)

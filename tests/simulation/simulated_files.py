@@ -188,6 +188,7 @@ class SimulatedFiles:
         self._refusals: dict[int, int] = {}
         self._look_refused_at = -1
         self._look_error = 0
+        self._dark_from = -1
         self._sync_refused_at = -1
         self._stop_at = -1
         self._refuse_all = 0
@@ -210,6 +211,10 @@ class SimulatedFiles:
         """The call after `in_looks` others that reads content, a size or a directory fails once."""
         self._look_refused_at, self._look_error = self.looks + in_looks, error
 
+    def darken(self, in_looks: int) -> None:
+        """After so many more looks, those that map something among them, nothing can be looked at any more."""
+        self._dark_from = self.looks + self.maps_made + in_looks
+
     def refuse_sync(self, in_syncs: int) -> None:
         """The batch after `in_syncs` others fails."""
         self._sync_refused_at = self.syncs + in_syncs
@@ -217,12 +222,15 @@ class SimulatedFiles:
     @contextmanager
     def unnoticed(self) -> Iterator[None]:
         """Whoever looks at content in here meets no fault, and leaves all maps as they were."""
-        kept = (self._maps, self.maps_made, self._map_refused_at, self.looks, self._look_refused_at)
-        self._maps, self._map_refused_at, self._look_refused_at = dict(self._maps), -1, -1
+        maps, made, looks = self._maps, self.maps_made, self.looks
+        refused = self._map_refused_at, self._look_refused_at, self._dark_from
+        self._maps = dict(maps)
+        self._map_refused_at = self._look_refused_at = self._dark_from = -1
         try:
             yield
         finally:
-            self._maps, self.maps_made, self._map_refused_at, self.looks, self._look_refused_at = kept
+            self._maps, self.maps_made, self.looks = maps, made, looks
+            self._map_refused_at, self._look_refused_at, self._dark_from = refused
 
     def refuse_everything(self, error: int = errno.ENOSPC) -> None:
         self._refuse_all = error
@@ -236,7 +244,7 @@ class SimulatedFiles:
         self._refuse_all = 0
         self._is_full = False
         self._refusals.clear()
-        self._map_refused_at = self._look_refused_at = self._sync_refused_at = -1
+        self._map_refused_at = self._look_refused_at = self._dark_from = self._sync_refused_at = -1
 
     def stop(self, in_calls: int) -> None:
         """The process ends after so many more calls that change something or sync it, within the next one.
@@ -351,6 +359,7 @@ class SimulatedFiles:
         mapped = self._maps.get(path)
         if mapped is None or len(mapped) < size_bytes:
             file = self._found(path)
+            self._stay_in_the_light(path)
             self.maps_made += 1
             if self.maps_made - 1 == self._map_refused_at:
                 self.tally[Exercised.NO_MEMORY_FOR_A_MAP] += 1
@@ -448,12 +457,19 @@ class SimulatedFiles:
         return fault
 
     def _looking(self, path: str) -> None:
+        self._stay_in_the_light(path)
         self.looks += 1
         if self.looks - 1 == self._look_refused_at:
             self.tally[Exercised.LOOK_FAILED] += 1
             self.refusals += 1
             self.faults_met += 1
             raise OSError(self._look_error, os.strerror(self._look_error), path)
+
+    def _stay_in_the_light(self, path: str) -> None:
+        if 0 <= self._dark_from <= self.looks + self.maps_made:
+            self.tally[Exercised.LOOK_FAILED] += 1
+            self.faults_met += 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     def _found(self, path: str) -> SimulatedFile:
         if path not in self._files:

@@ -56,11 +56,13 @@ class Prepared:
     def __init__(self, home: Path) -> None:
         self._home = home
         self.number = 0
+        self.has_refused = False  # the disk, before the end
         self.promised: dict[str, set[int]] = {queue: set() for queue in QUEUES}
         self.maybe: dict[str, set[int]] = {queue: set() for queue in QUEUES}
         self.settled: dict[str, set[int]] = {queue: set() for queue in QUEUES}
         self.held: dict[str, list[tuple[int, int]]] = {queue: [] for queue in QUEUES}  # tags and numbers
         self.deleted: set[str] = set()
+        self.together: list[tuple[str, int]] = []  # queues and numbers that are there, all of them, or none
         self.files = SimulatedFiles(1)
         self._begin(self.files)
         self._declare()
@@ -134,10 +136,10 @@ class Prepared:
         for message in self.hear():
             self.held[queue].append((message.method.delivery_tag, number_of(message.body)))
 
-    def say(self, method: methods.Method) -> None:
+    def say(self, method: methods.Method, channel: int = 1) -> None:
         """If there is still somebody to hear it."""
         if self.may_speak:
-            self.client.say(method)
+            self.client.say(method, channel)
 
     @property
     def may_speak(self) -> bool:
@@ -160,9 +162,17 @@ class Prepared:
         self.promised[queue] -= numbers
         self.maybe[queue] |= numbers
 
+    def hang_up(self) -> None:
+        """What it holds goes back."""
+        if self.client in self.shard.clients:
+            self.shard.clients.remove(self.client)
+            self.client.disconnect()
+        self.shard.finish_turn()
+
     # afterwards -------------------------------------------------------------------------------------------------------
 
     def end_suddenly(self, *, power: bool = False) -> None:
+        self.has_refused = self.files.refusals > 0
         self.shard.abandon()
         self.files.accept_everything()
         files = self.files.power_failure() if power else self.files.restart()
@@ -200,6 +210,8 @@ class Prepared:
                 assert len(there) == len(numbers), f"{queue}: twice"
             if queue in ("plain", "dying"):
                 assert numbers == sorted(numbers), f"{queue}: out of order"
+        if not self.has_refused:  # else what makes room could not wait for the rest
+            assert len({number in found[queue] for queue, number in self.together}) <= 1, "half of a transaction"
 
     def _ever(self, queue: str) -> set[int]:
         return self.promised[queue] | self.maybe[queue] | self.settled[queue]
@@ -281,6 +293,28 @@ def delete(prepared: Prepared) -> None:
         prepared.say(commands.Queue.Delete(queue=queue))
 
 
+def commit(prepared: Prepared) -> None:
+    """On a channel of its own; what is taken there is not acknowledged anywhere else."""
+    taken = min(prepared.promised["plain"] - {number for _, number in prepared.held["plain"]})
+    prepared.may_go("plain", {taken})
+    for method in (commands.Channel.Open(), commands.Tx.Select(), commands.Basic.Get(queue="plain")):
+        prepared.say(method, 2)
+    for queue in ("plain", "ranked", "late"):
+        prepared.number += 1
+        prepared.maybe[queue].add(prepared.number)
+        prepared.together.append((queue, prepared.number))
+        if prepared.may_speak:
+            body = body_of(prepared.number, 100)
+            prepared.client.publish("", queue, body, persistent=True, channel=2)
+    prepared.say(commands.Basic.Ack(1), 2)
+    prepared.say(commands.Tx.Commit(), 2)
+
+
+def leave(prepared: Prepared) -> None:
+    """What the channel holds goes back."""
+    prepared.say(commands.Channel.Close(200, "", 0, 0))
+
+
 def declare(prepared: Prepared) -> None:
     prepared.say(commands.Queue.Declare(queue="another", durable=True))
     prepared.say(commands.Queue.Bind(queue="another", exchange="amq.fanout"))
@@ -316,7 +350,21 @@ class Operation(NamedTuple):
     end: Callable[[Prepared], None]
 
 
-CHANGES = (publish, publish_large, publish_to_wait, let_be_due, settle, give_back, bury, drain, purge, delete, declare)
+CHANGES = (
+    publish,
+    publish_large,
+    publish_to_wait,
+    let_be_due,
+    settle,
+    give_back,
+    bury,
+    drain,
+    commit,
+    leave,
+    purge,
+    delete,
+    declare,
+)
 OPERATIONS = {f"{change.__name__} and write_back": Operation(change, write_back) for change in CHANGES} | {
     "nothing and end_in_order": Operation(nothing, end_in_order),
     "settle and end_in_order": Operation(settle, end_in_order),
@@ -324,11 +372,17 @@ OPERATIONS = {f"{change.__name__} and write_back": Operation(change, write_back)
 }
 
 
+def _darken(files: SimulatedFiles, looks: int) -> None:
+    files.close()  # what was mapped as well
+    files.darken(looks)
+
+
 FAULTS: dict[str, Callable[[SimulatedFiles, int], None]] = {
     "ENOSPC": lambda files, call: files.refuse(call, errno.ENOSPC),
     "EIO": lambda files, call: files.refuse(call, errno.EIO),
     "look": lambda files, call: files.refuse_look(call),
     "map": lambda files, call: files.refuse_map(call),
+    "dark": _darken,
     "sync": lambda files, call: files.refuse_sync(call),
     "kill": lambda files, call: files.stop(call),
     "power": lambda files, call: files.stop(call),
@@ -382,6 +436,9 @@ def _go_on(prepared: Prepared) -> None:
         client.publish("", queue, body_of(0, 20), persistent=True)
         assert isinstance(client.replies()[0], commands.Basic.Ack)
         prepared.promised[queue].add(0)
+    prepared.hang_up()
+    held = {queue.name: queue.unacknowledged_count for queue in prepared.shard.vhost.queues()}
+    assert not any(held.values()), f"held by nobody: {held}"
 
 
 ALLOCATION_STEP = int(os.environ.get("EBBMQ_ALLOCATION_STEP", "61"))

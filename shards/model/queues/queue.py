@@ -19,6 +19,7 @@ from shards.model.statistics import PUBLISH, count_up
 from shards.model.turn import Turn
 from shards.store import record
 from shards.store.copying import Piece
+from shards.store.half_done import no_way_back
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 from shards.store.priority_store import QueueStore
@@ -144,8 +145,8 @@ class Queue(Bindable):
     def append(self, message: bytes, *, expires: bool = False) -> None:
         """Take one message in, as `shards/store/record.py` lays it out; `expires`: it has an expiration of its own."""
         self.open_run(message[record.PRIORITY_AT]).append(message)
-        count_up(self, PUBLISH, 1)
         self.appended(expires=expires)
+        count_up(self, PUBLISH, 1)
 
     def append_part(self, message: bytes, *, expires: bool = False) -> None:
         """The same for part of what happens as a whole, or not at all."""
@@ -171,8 +172,8 @@ class Queue(Bindable):
     ) -> None:
         """The same for a record in pieces, the first of which holds its head; it is never copied whole."""
         self.open_run(parts[0][record.PRIORITY_AT]).append_large(parts, size_bytes)
-        count_up(self, PUBLISH, 1)
         self.appended(expires=expires)
+        count_up(self, PUBLISH, 1)
 
     def requeue(self, positions: Iterable[int]) -> None:
         """Messages come back; those that have come back too often already go another way."""
@@ -259,8 +260,8 @@ class Queue(Bindable):
         if self.terms.is_single_active and consumer is not self.active_consumer:
             return
         if not consumer.is_waiting:
-            consumer.is_waiting = True
             self._waiting.append(consumer)
+            consumer.is_waiting = True
         if self.ready_count:
             self._turn.wake(self)
 
@@ -343,8 +344,9 @@ class Queue(Bindable):
         if store is None or span is None:
             return 0
         positions, end = record.leading(span.buffer, span.start, span.end, span.base, count_max)
-        store.advance(len(positions), end)
-        self.settle(positions)
+        with no_way_back:
+            store.advance(len(positions), end)
+            self.settle(positions)
         return len(positions)
 
     @property
@@ -357,7 +359,8 @@ class Queue(Bindable):
         if not self.terms.rejects or not self._is_at_limit():
             return False
         if self._waiting:
-            self.deliver(now)
+            with no_way_back:
+                self.deliver(now)
             self._turn.wake(self)  # for the rest, and to have it noted what is gone if nothing comes in
         return self._is_at_limit()
 
@@ -436,17 +439,17 @@ class Queue(Bindable):
         if store is None or self.terms.dead_letter_exchange is None:
             self.settle(positions)
             return
-        try:
-            self._bury_each(positions, map(partial(_message_at, store), positions), reason, self._turn.now)
-        except (OSError, MemoryError) as fault:
+        fault = self._bury_each(positions, map(partial(_message_at, store), positions), reason, self._turn.now)
+        if fault is not None:
             self._turn.unreadable.append((self, fault))
         self._turn.wake(self)
 
-    def _bury_each(self, positions: "array[int]", messages: Iterator[record.Record], reason: str, now: int) -> None:
-        """Let these go, which nobody holds any more, once their copies are safe.
+    def _bury_each(
+        self, positions: "array[int]", messages: Iterator[record.Record], reason: str, now: int
+    ) -> OSError | MemoryError | None:
+        """Let these go, which nobody holds any more, once their copies are safe; what was in the way of any.
 
-        What cannot be read now, or has no room where it is to go, comes back: otherwise it would be out for ever. What
-        was in the way is raised after that, an OSError or a MemoryError.
+        What cannot be read now, or has no room where it is to go, comes back: otherwise it would be out for ever.
         """
         buried: array[int] = array("Q")
         in_block = []
@@ -463,8 +466,7 @@ class Queue(Bindable):
             in_block.append(is_in_block)
         if buried:
             self._turn.departures.add(self, buried, in_block)
-        if fault is not None:
-            raise fault
+        return fault
 
     def _bury(self, message: record.Record, reason: str, now: int) -> bool:
         return self._keeper is None or self._keeper.bury(self, message, reason, now)

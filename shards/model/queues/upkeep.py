@@ -17,13 +17,14 @@ from shards.model.dead_letters import EXPIRED, MAXLEN
 from shards.model.queues.terms import DROP_HEAD, Terms
 from shards.store import record
 from shards.store.blocks import Buffer
+from shards.store.half_done import no_way_back
 from shards.store.priority_store import QueueStore
 from shards.store.reader import Span
 
-Bury = Callable[["array[int]", Iterator[record.Record], str, int], None]
+Bury = Callable[["array[int]", Iterator[record.Record], str, int], OSError | MemoryError | None]
 """Publish messages to the dead letter exchange, with the reason, at this time, and settle them when that is safe.
 
-Raises OSError or MemoryError after what could not go there has come back.
+What could not go there has come back, and is answered with what was in the way.
 """
 
 _length: Final = Struct("<I").unpack_from
@@ -132,8 +133,12 @@ class Upkeep:
         records = []
         if self._terms.dead_letter_exchange is not None:
             records = [record.decode(span.buffer, position - span.base) for position in positions]
-        store.advance(len(positions), last + _length(span.buffer, last)[0])
-        if self._terms.dead_letter_exchange is None:
-            store.settle_many(positions)
-            return
-        self._bury(positions, iter(records), reason, now)
+        fault = None
+        with no_way_back:
+            store.advance(len(positions), last + _length(span.buffer, last)[0])
+            if self._terms.dead_letter_exchange is None:
+                store.settle_many(positions)
+            else:
+                fault = self._bury(positions, iter(records), reason, now)
+        if fault is not None:
+            raise fault

@@ -69,8 +69,8 @@ class Confirms:
         self._published += count
         self._awaits_disk = self._awaits_disk or (awaits_disk and self._disk_counts)
         if not self._is_listed:
-            self._is_listed = True
             self._turn.confirming.append(self)
+            self._is_listed = True
 
     def refused(self) -> None:
         """One more message was not taken in, by one queue of those it leads to at least."""

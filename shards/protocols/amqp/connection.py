@@ -55,6 +55,7 @@ from shards.protocols.amqp.intake import Intake
 from shards.protocols.amqp.outbox import Outbox
 from shards.protocols.amqp.publishing import Route
 from shards.protocols.amqp.verbs import VERBS
+from shards.store.half_done import HalfDone, no_way_back
 
 CLOSE_PATIENCE_MS: Final = 5_000
 """How long a client may take to read what it was sent before our `connection.close`, and that."""
@@ -423,10 +424,11 @@ class Connection(Compactable):
             )
 
     def _close_channel(self, number: int, method: commands.Channel.Close, now: int) -> None:
-        channel = self.channels.pop(number, None)
+        channel = self.channels.get(number)
         if channel is None:
             raise _unopened(number)
         self._end_channel(channel)
+        del self.channels[number]
         self.write(methods.frame(number, commands.Channel.CloseOk()))
 
     def _finish_channel(self, number: int, method: commands.Channel.CloseOk, now: int) -> None:
@@ -436,20 +438,21 @@ class Connection(Compactable):
 
     def _end_channel(self, channel: Channel) -> None:
         """Consumers leave, what is unacknowledged goes back, nothing is confirmed any more."""
-        channel.state = ChannelState.CLOSING
-        channel.content = None
-        count_up(self.vhost, CHANNEL_CLOSED, 1)
-        self.turn.agenda.clear(channel)
-        self.routes = {}
-        consumers, channel.consumers = channel.consumers, {}
-        # Back into the queue first: an auto-delete queue goes with its last consumer, and others must get these.
-        settling.requeue_all(channel)
-        for consumer in consumers.values():
-            stop(channel, consumer)
-        if channel.confirms is not None:
-            channel.confirms.close()
-        if channel.transaction is not None:
-            channel.transaction.rollback()
+        with no_way_back:
+            channel.state = ChannelState.CLOSING
+            channel.content = None
+            count_up(self.vhost, CHANNEL_CLOSED, 1)
+            self.turn.agenda.clear(channel)
+            self.routes = {}
+            consumers, channel.consumers = channel.consumers, {}
+            # Back into the queue first: an auto-delete queue goes with its last consumer, and others must get these.
+            settling.requeue_all(channel)
+            for consumer in consumers.values():
+                stop(channel, consumer)
+            if channel.confirms is not None:
+                channel.confirms.close()
+            if channel.transaction is not None:
+                channel.transaction.rollback()
 
     def queue_name(self, channel: Channel, name: str) -> str:
         """An empty name means the queue last declared on the channel; raises NotFound (404) when there is none."""
@@ -484,8 +487,8 @@ class Connection(Compactable):
     def touched(self) -> None:
         """The outbox has grown: send it before the turn ends."""
         if not self.is_listed:
-            self.is_listed = True
             self.turn.unsent.append(self)
+            self.is_listed = True
 
     def sent(self, size_bytes: int, now: int) -> None:
         """The kernel took so many bytes of `outbox.buffer`."""
@@ -584,28 +587,32 @@ class Connection(Compactable):
 
     def lost(self) -> None:
         """The socket is gone, for whatever reason."""
-        count_up(self.vhost, CONNECTION_CLOSED, 1)
-        self._end()
-        self._intake.close()
-        self.state = ConnectionState.CLOSED
-        self.outbox.discard()
+        try:
+            count_up(self.vhost, CONNECTION_CLOSED, 1)
+            self._end()
+            self._intake.close()
+            self.state = ConnectionState.CLOSED
+            self.outbox.discard()
+        except MemoryError as fault:  # nobody would do it once more
+            raise HalfDone from fault
 
     def _end(self) -> None:
         """Let go of everything this client holds in the broker; may be called again."""
-        self.turn.forget(self)
-        self.turn.blocked.pop(self, None)
-        self._held = None
-        self._held_until = 0
-        self._is_waiting = self._awaits_outbox = self._is_told_blocked = False
-        channels, self.channels = self.channels, {}
-        for channel in channels.values():
-            if channel.state is ChannelState.OPEN:
-                self._end_channel(channel)
-        exclusive, self.exclusive_queues = self.exclusive_queues, {}
-        for name in exclusive:
-            queue = self.vhost.find_queue(name)
-            if queue is not None and queue.owner is self:
-                self.vhost.delete_queue(queue)
+        with no_way_back:
+            self.turn.forget(self)
+            self.turn.blocked.pop(self, None)
+            self._held = None
+            self._held_until = 0
+            self._is_waiting = self._awaits_outbox = self._is_told_blocked = False
+            channels, self.channels = self.channels, {}
+            for channel in channels.values():
+                if channel.state is ChannelState.OPEN:
+                    self._end_channel(channel)
+            exclusive, self.exclusive_queues = self.exclusive_queues, {}
+            for name in exclusive:
+                queue = self.vhost.find_queue(name)
+                if queue is not None and queue.owner is self:
+                    self.vhost.delete_queue(queue)
 
 
 def _check_channel(number: int, method: methods.Method) -> None:

@@ -13,6 +13,7 @@ from shards.model.statistics import DELIVER, DELIVER_NO_ACK, GET, GET_EMPTY, GET
 from shards.protocols.amqp import replying
 from shards.protocols.amqp.framing import DeliveryFraming, StoredRecord, body_frames, get_ok
 from shards.store.body_map import BodyMap
+from shards.store.half_done import no_way_back
 from shards.store.priority_store import QueueStore
 from shards.store.reader import Span
 
@@ -257,20 +258,21 @@ def get(channel: "Channel", method: commands.Basic.Get) -> "Method | None":
     record = StoredRecord(span, store.returns(span.base + span.start) if span.redelivered else 0)
     body = b"" if record.is_large else record.body(span)
     body_map = BodyMap(span.buffer, record.body_start, record.end) if record.is_large else None
-    store.advance(1, record.end)
-    connection.write(get_ok(channel.number, record, channel.ledger.tag_next, store.ready_count))
+    source = None if method.no_ack else channel.add_source(queue)
+    connection.write(get_ok(channel.number, record, channel.ledger.tag_next, store.ready_count - 1))
     if body_map is not None:
         connection.outbox.begin_body(channel.number, body_map)
     else:
         connection.write(body_frames(channel.number, body, connection.frame_max))
-    if method.no_ack:
-        channel.ledger.skip(1)
-        store.settle(record.position)
-    else:
-        source = channel.add_source(queue)
-        source.unacknowledged = 1
-        channel.handed_out(source, array("Q", (record.position,)))
-    connection.turn.wake(queue)
+    with no_way_back:
+        store.advance(1, record.end)
+        if source is None:
+            channel.ledger.skip(1)
+            store.settle(record.position)
+        else:
+            source.unacknowledged = 1
+            channel.handed_out(source, array("Q", (record.position,)))
+        connection.turn.wake(queue)
     return None
 
 

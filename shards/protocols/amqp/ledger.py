@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from shards.compaction.compactable import Compactable
 from shards.store.columns import add_sequence, count_matching, is_uniform
+from shards.store.half_done import no_way_back
 
 _HEAD_MIN: Final = 1024  # entries before the settled front is worth moving the rest for
 _MARK_MS: Final = 1000
@@ -118,12 +119,13 @@ class Ledger(Compactable):
             return None
         if multiple or index == self._head:
             return self._take_front(index + 1)
-        run = (self._sources[index], self._positions[index : index + 1])
-        self._sources[index] = 0
-        self._count -= 1
-        if len(self._tags) - self._head > 2 * self._count + _HEAD_MIN:
-            self._close_holes()
-        return [run]
+        runs = [(self._sources[index], self._positions[index : index + 1])]
+        with no_way_back:
+            self._sources[index] = 0
+            self._count -= 1
+            if len(self._tags) - self._head > 2 * self._count + _HEAD_MIN:
+                self._close_holes()
+        return runs
 
     def tags(self, tag: int, *, multiple: bool) -> "array[int] | None":
         """What `take` would remove, by tags; None when the tag is not outstanding."""
@@ -155,9 +157,11 @@ class Ledger(Compactable):
             runs = [(self._sources[head], self._positions[head:end])]
         else:
             runs = _runs(self._sources[head:end], self._positions[head:end])
-        self._count -= sum(len(positions) for _, positions in runs)
-        self._head = end
-        self._drop_settled_front()
+        count = sum(len(positions) for _, positions in runs)
+        with no_way_back:
+            self._count -= count
+            self._head = end
+            self._drop_settled_front()
         return runs
 
     def _drop_settled_front(self) -> None:
@@ -170,10 +174,14 @@ class Ledger(Compactable):
 
     def _close_holes(self) -> None:
         # One delivery nobody settles must not make the ledger remember all that came after it.
-        live = [index for index in range(self._head, len(self._tags)) if self._sources[index]]
-        self._tags = array("Q", (self._tags[index] for index in live))
-        self._positions = array("Q", (self._positions[index] for index in live))
-        self._sources = array("I", (self._sources[index] for index in live))
+        try:
+            live = [index for index in range(self._head, len(self._tags)) if self._sources[index]]
+            tags = array("Q", (self._tags[index] for index in live))
+            positions = array("Q", (self._positions[index] for index in live))
+            sources = array("I", (self._sources[index] for index in live))
+        except MemoryError:
+            return  # not now
+        self._tags, self._positions, self._sources = tags, positions, sources
         self._head = 0
 
 

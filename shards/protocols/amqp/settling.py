@@ -1,12 +1,14 @@
 """`basic.ack`, `nack`, `reject` and `recover`: deliveries leave the ledger, for good or back into their queue."""
 
 from array import array
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pamqp import commands
 
 from ipc.errors import PreconditionFailed
 from shards.model.statistics import ACK, REJECT
+from shards.store.half_done import HalfDone
 
 if TYPE_CHECKING:
     from ipc.wire.amqp.methods import Method
@@ -36,7 +38,7 @@ def recover_async(channel: "Channel", method: commands.Basic.Recover | commands.
     settle = _requeue if method.requeue else _redeliver
     transaction = channel.transaction
     runs = channel.ledger.take_all() if transaction is None else transaction.take_undecided()
-    _settle_runs(channel, runs, settle)
+    settle_runs(channel, runs, settle)
 
 
 def acknowledge(channel: "Channel", tag: int, *, multiple: bool) -> None:
@@ -51,14 +53,14 @@ def acknowledge_each(channel: "Channel", tags: "array[int]") -> int:
         count, runs = channel.ledger.take_each(tags, index)
         if not count:
             break
-        _settle_runs(channel, runs, _drop)
+        settle_runs(channel, runs, _drop)
         index += count
     return index
 
 
 def requeue_all(channel: "Channel") -> None:
     """Everything the channel was given goes back, in its old place and marked redelivered."""
-    _settle_runs(channel, channel.ledger.take_all(), _requeue)
+    settle_runs(channel, channel.ledger.take_all(), _requeue)
 
 
 def _settle(channel: "Channel", tag: int, settle: "Settle", *, multiple: bool) -> None:
@@ -69,20 +71,16 @@ def _settle(channel: "Channel", tag: int, settle: "Settle", *, multiple: bool) -
     taken = channel.ledger.take(tag, multiple=multiple)
     if taken is None:
         raise PreconditionFailed(f"unknown delivery tag {tag}")
-    _settle_runs(channel, taken, settle)
+    settle_runs(channel, taken, settle)
 
 
-def _settle_runs(channel: "Channel", runs: "list[tuple[int, array[int]]]", settle: "Settle") -> None:
-    """Do it to what was taken out of the ledger; where that fails what is left of it goes back into its queues.
-
-    Raises what `settle` does, an OSError or a MemoryError.
-    """
-    for done, (number, positions) in enumerate(runs, 1):
-        try:
+def settle_runs(channel: "Channel", runs: "Iterable[tuple[int, array[int]]]", settle: "Settle") -> None:
+    """Do it to what was taken out of the ledger, and is nowhere until that is done."""
+    try:
+        for number, positions in runs:
             settle(channel, channel.sources[number], positions)
-        except (OSError, MemoryError):
-            _settle_runs(channel, runs[done:], _requeue)
-            raise
+    except MemoryError as fault:  # what `with no_way_back` is for, which takes memory to begin
+        raise HalfDone from fault
 
 
 def _drop(channel: "Channel", source: "Source", positions: "array[int]") -> None:
@@ -104,18 +102,16 @@ def _return(channel: "Channel", source: "Source", positions: "array[int]") -> No
 
 
 def _redeliver(channel: "Channel", source: "Source", positions: "array[int]") -> None:
-    """What its consumer cannot be sent again, because it has gone or does not read, goes back into the queue.
-
-    Also when it cannot be read, which is raised then, or there is no memory for it: OSError, MemoryError.
-    """
+    """What its consumer cannot be sent again goes back into the queue: it has gone, does not read, or nobody can."""
     consumer = source.consumer
     done = 0
     try:
         while done < len(positions) and consumer is not None and consumer.redeliver(positions[done]):
             done += 1
-    finally:
-        if done < len(positions):
-            _requeue(channel, source, positions[done:])
+    except OSError as fault:
+        channel.connection.turn.unreadable.append((source.queue, fault))
+    if done < len(positions):
+        _requeue(channel, source, positions[done:])
 
 
 def _requeue(channel: "Channel", source: "Source", positions: "array[int]") -> None:

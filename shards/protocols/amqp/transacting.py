@@ -16,6 +16,8 @@ from ipc.wire.amqp import methods
 from shards.compaction.compactable import Compactable
 from shards.protocols.amqp.channel import Channel, Source
 from shards.protocols.amqp.publishing import Content, Route, find_route, store
+from shards.protocols.amqp.settling import settle_runs
+from shards.store.half_done import no_way_back
 
 if TYPE_CHECKING:
     from ipc.wire.amqp.methods import Method
@@ -73,7 +75,8 @@ class Transaction(Compactable):
             return ledger.take_all()
         tags = ledger.tags(0, multiple=True) or ()
         undecided = [tag for tag in tags if tag not in self._settlements]
-        return [run for tag in undecided for run in ledger.take(tag, multiple=False) or ()]
+        with no_way_back:
+            return [run for tag in undecided for run in ledger.take(tag, multiple=False) or ()]
 
     def commit(self, now: int) -> bool:
         """Do all of it; whether something has to reach the disk.
@@ -85,12 +88,13 @@ class Transaction(Compactable):
         messages, settlements = self._messages, self._settlements
         self.rollback()
         is_lasting, is_partial = False, False
-        for message, route in zip(messages, routes, strict=True):
-            message.is_atomic = True
-            is_partial = not store(route, message, now) or is_partial
-            is_lasting = is_lasting or (message.facts.is_persistent and route.has_durable)
-        for tag, settle in settlements.items():
-            is_lasting = self._settle_one(tag, settle) or is_lasting
+        with no_way_back:  # an end of the shard leaves nothing of the turn
+            for message, route in zip(messages, routes, strict=True):
+                message.is_atomic = True
+                is_partial = not store(route, message, now) or is_partial
+                is_lasting = is_lasting or (message.facts.is_persistent and route.has_durable)
+            for tag, settle in settlements.items():
+                is_lasting = self._settle_one(tag, settle) or is_lasting
         if is_partial:
             raise PreconditionFailed("partial tx completion")
         return is_lasting
@@ -115,11 +119,9 @@ class Transaction(Compactable):
 
     def _settle_one(self, tag: int, settle: Settle) -> bool:
         """Whether the delivery came from a durable queue."""
-        is_lasting = False
-        for number, positions in self._channel.ledger.take(tag, multiple=False) or ():
-            source = self._channel.sources[number]
-            is_lasting = source.queue.is_durable
-            settle(self._channel, source, positions)
+        runs = self._channel.ledger.take(tag, multiple=False) or ()
+        is_lasting = any(self._channel.sources[number].queue.is_durable for number, _ in runs)
+        settle_runs(self._channel, runs, settle)
         return is_lasting
 
 
