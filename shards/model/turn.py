@@ -202,7 +202,7 @@ class Turn(Compactable):
             self.unflushed[queue] = None
             try:
                 has_more = queue.deliver(now)
-            except OSError as fault:
+            except (OSError, MemoryError) as fault:
                 # One queue that cannot be read is no reason to keep the others waiting.
                 self.unreadable.append((queue, fault))
                 self.agenda.set(queue, now + UNREADABLE_RETRY_MS)

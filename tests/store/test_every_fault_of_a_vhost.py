@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import pytest
 from pamqp import commands
 
-from ipc.limits import WRITE_BACK_MS
+from ipc.limits import UNREADABLE_RETRY_MS, WRITE_BACK_MS
 from ipc.wire.amqp import methods
 from shards.host.worker import SyncFailed
+from shards.model.turn import APPOINTMENT_MS
 from shards.store.half_done import HalfDone
 from tests.protocols.conversation import Client, Content
 from tests.simulation.simulated_files import SimulatedFiles, Stopped
@@ -110,6 +111,8 @@ class Prepared:
             )
         )
         self.client.bind("later", "late")
+        for queue in ("plain", "late"):
+            self.client.bind("amq.fanout", queue)
         self.client.ask(commands.Confirm.Select())
         self._unconfirmed: dict[int, tuple[str, int]] = {}
         self._published = 0
@@ -128,6 +131,15 @@ class Prepared:
         if not self.may_speak:
             return
         self.client.publish("later" if delay else "", "" if delay else queue, body, properties=properties)
+
+    def publish_to_all(self, size_bytes: int) -> None:
+        """To two queues."""
+        self.number += 1
+        self._published += 1
+        for queue in ("plain", "late"):
+            self.maybe[queue].add(self.number)
+        if self.may_speak:
+            self.client.publish("amq.fanout", "", body_of(self.number, size_bytes), persistent=True)
 
     def take(self, queue: str) -> None:
         method = commands.Basic.Get(no_ack=False)
@@ -246,6 +258,14 @@ def publish_large(prepared: Prepared) -> None:
     prepared.publish("ranked", LARGE_BYTES + 10, priority=1)
 
 
+def publish_runs(prepared: Prepared) -> None:
+    """Alike but for their bodies: they are taken in together."""
+    for _ in range(5):
+        prepared.publish("plain", 100)
+    for _ in range(5):
+        prepared.publish_to_all(100)
+
+
 def publish_to_wait(prepared: Prepared) -> None:
     prepared.publish("late", 100, delay=DELAY_MS)
     prepared.publish("late", LARGE_BYTES + 10, delay=DELAY_MS)
@@ -291,6 +311,16 @@ def delete(prepared: Prepared) -> None:
         prepared.may_go(queue, set(prepared.promised[queue]))
         prepared.deleted.add(queue)
         prepared.say(commands.Queue.Delete(queue=queue))
+
+
+def consume(prepared: Prepared) -> None:
+    """Messages as they are, one that is large and one that has come back."""
+    prepared.publish("late", LARGE_BYTES + 10)
+    prepared.publish("late", 100)
+    for queue, acks in (("plain", True), ("ranked", False), ("late", True)):
+        if not acks:
+            prepared.may_go(queue, set(prepared.promised[queue]))
+        prepared.say(commands.Basic.Consume(queue=queue, no_ack=not acks))
 
 
 def commit(prepared: Prepared) -> None:
@@ -353,12 +383,14 @@ class Operation(NamedTuple):
 CHANGES = (
     publish,
     publish_large,
+    publish_runs,
     publish_to_wait,
     let_be_due,
     settle,
     give_back,
     bury,
     drain,
+    consume,
     commit,
     leave,
     purge,
@@ -436,6 +468,9 @@ def _go_on(prepared: Prepared) -> None:
         client.publish("", queue, body_of(0, 20), persistent=True)
         assert isinstance(client.replies()[0], commands.Basic.Ack)
         prepared.promised[queue].add(0)
+    prepared.shard.advance(UNREADABLE_RETRY_MS + APPOINTMENT_MS)
+    ready = {queue.name: queue.ready_count for queue in prepared.shard.vhost.queues() if queue.consumer_count}
+    assert not any(ready.values()), f"not handed out: {ready}"
     prepared.hang_up()
     held = {queue.name: queue.unacknowledged_count for queue in prepared.shard.vhost.queues()}
     assert not any(held.values()), f"held by nobody: {held}"

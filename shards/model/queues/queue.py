@@ -297,11 +297,12 @@ class Queue(Bindable):
             room = consumer.room()
             taken = consumer.take(min(room, self._share(consumer), left)) if room > 0 else 0
             left -= taken
-            waiting.remove(consumer)
-            if taken:
-                waiting.append(consumer)
-            else:
-                consumer.is_waiting = False
+            with no_way_back:
+                waiting.remove(consumer)
+                if taken:
+                    waiting.append(consumer)
+                else:
+                    consumer.is_waiting = False
         return False
 
     def _share(self, consumer: Consumer) -> int:

@@ -55,6 +55,7 @@ class ChannelConsumer(Consumer):
         return min(room, self.prefetch - self._source.unacknowledged) if self.prefetch else room
 
     def take(self, count: int) -> int:
+        """Raises OSError when the next message cannot be read, MemoryError when there is no room for it in memory."""
         store = self.queue.store
         connection = self.channel.connection
         outbox = connection.outbox
@@ -76,18 +77,25 @@ class ChannelConsumer(Consumer):
                 if not positions:
                     taken += self._take_single(store, span)
                     break
-                store.advance(len(positions), end)
-                taken += len(positions)
-                again += len(positions) * span.redelivered
-                self._account(positions)
+                with no_way_back:
+                    store.advance(len(positions), end)
+                    taken += len(positions)
+                    again += len(positions) * span.redelivered
+                    self._account(positions)
         finally:  # when what follows cannot be read, too
             if taken:
-                self._source.count(DELIVER if self.needs_ack else DELIVER_NO_ACK, taken)
-                if again:
-                    self._source.count(REDELIVER, again)
-                connection.turn.delivered += taken
-                connection.touched()
+                self._tell(taken, again)
         return taken
+
+    def _tell(self, taken: int, again: int) -> None:
+        """So many messages are in the outbox, of which `again` are there once more."""
+        with no_way_back:
+            connection = self.channel.connection
+            connection.touched()
+            connection.turn.delivered += taken
+            self._source.count(DELIVER if self.needs_ack else DELIVER_NO_ACK, taken)
+            if again:
+                self._source.count(REDELIVER, again)
 
     def _account(self, positions: "array[int]") -> None:
         channel = self.channel
@@ -103,29 +111,33 @@ class ChannelConsumer(Consumer):
     def _take_single(self, store: QueueStore, span: Span, returns: int = 0) -> int:
         """Hand out the span's first message if it is large, or has to tell of its `returns`; how many that was.
 
-        0 when it is neither, and there was no memory for it.
+        Raises MemoryError when it is neither: it was left to this because there was none.
         """
         record = self._send_single(span, returns)
         if record is None:
-            return 0
-        store.advance(1, record.end)
-        self._account(array("Q", (record.position,)))
+            raise MemoryError("a delivery finds no room in memory")
+        with no_way_back:
+            store.advance(1, record.end)
+            self._account(array("Q", (record.position,)))
         return 1
 
     def _send_single(self, span: Span, returns: int) -> StoredRecord | None:
         """The body of a large one follows piece by piece from a map of its own."""
         record = StoredRecord(span, returns)
+        if not (record.is_large or returns):
+            return None
         channel = self.channel
         outbox = channel.connection.outbox
-        if record.is_large:
-            body = BodyMap(span.buffer, record.body_start, record.end)
+        written = len(outbox.buffer)
+        try:
             self._framing.begin(record, outbox.buffer, channel.ledger.tag_next)
-            outbox.begin_body(channel.number, body)
-        elif returns:
-            self._framing.begin(record, outbox.buffer, channel.ledger.tag_next)
-            outbox.write(body_frames(channel.number, record.body(span), channel.connection.frame_max))
-        else:
-            return None
+            if record.is_large:
+                outbox.begin_body(channel.number, BodyMap(span.buffer, record.body_start, record.end))
+            else:
+                outbox.write(body_frames(channel.number, record.body(span), channel.connection.frame_max))
+        except MemoryError:
+            outbox.take_back(written)
+            raise
         return record
 
     def redeliver(self, position: int) -> bool:

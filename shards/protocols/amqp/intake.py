@@ -19,6 +19,7 @@ from shards.protocols.amqp.channel import ChannelState
 from shards.protocols.amqp.runs import take_acknowledgements, take_publishes
 from shards.protocols.amqp.settling import acknowledge, acknowledge_each
 from shards.store import record
+from shards.store.half_done import no_way_back
 
 if TYPE_CHECKING:
     from shards.protocols.amqp.connection import Connection
@@ -119,33 +120,31 @@ class Intake:
         tail = first.open_run() if first is not None else bytearray()
         before = len(tail)
         rest = record.encode_rest(now, flags, facts.priority, route.address, header_bytes)
-        after, count = take_publishes(
-            view,
-            position,
-            method,
-            bytes(view[header_at : header_at + _LEAD_BYTES]),
-            self._properties,
-            _BODY_LEAD.pack(frames.BODY, channel),
-            rest,
-            self._body_max,
-            tail,
-            first.tail.bytes_max if first is not None else RECEIVE_BYTES_PER_TURN * 2,
-        )
-        if not count:
-            return position
-        connection.turn.published += count
-        route.count(count)
-        if first is not None:
-            body_bytes = len(tail) - before - count * (len(rest) + _AROUND_REST_BYTES + len(self._properties))
-            first.appended(count, body_bytes, is_persistent=facts.is_persistent)
-            route.queues[0].appended(expires=facts.expires)
-            if len(route.queues) > 1:
-                records = bytes(tail[before:])
-                for queue in route.queues[1:]:
-                    queue.open_run(facts.priority).append_run(
-                        records, count, body_bytes, is_persistent=facts.is_persistent
-                    )
-                    queue.appended(expires=facts.expires)
+        with no_way_back:  # what is in a tail and was not counted would be taken for what comes next
+            after, count = take_publishes(
+                view,
+                position,
+                method,
+                bytes(view[header_at : header_at + _LEAD_BYTES]),
+                self._properties,
+                _BODY_LEAD.pack(frames.BODY, channel),
+                rest,
+                self._body_max,
+                tail,
+                first.tail.bytes_max if first is not None else RECEIVE_BYTES_PER_TURN * 2,
+            )
+            if not count:
+                return position
+            connection.turn.published += count
+            route.count(count)
+            if first is not None:
+                body_bytes = len(tail) - before - count * (len(rest) + _AROUND_REST_BYTES + len(self._properties))
+                first.appended(count, body_bytes, is_persistent=facts.is_persistent)
+                route.queues[0].appended(expires=facts.expires)
+        records = bytes(tail[before:]) if len(route.queues) > 1 else b""
+        for queue in route.queues[1:]:
+            queue.open_run(facts.priority).append_run(records, count, body_bytes, is_persistent=facts.is_persistent)
+            queue.appended(expires=facts.expires)
         if route.channel.confirms is not None:
             route.channel.confirms.published(count, awaits_disk=facts.is_persistent and route.has_durable)
         return after

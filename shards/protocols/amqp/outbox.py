@@ -13,6 +13,7 @@ from typing import Final
 from ipc.limits import FRAME_OVERHEAD_BYTES, LARGE_BODY_BYTES
 from ipc.wire.amqp import frames
 from shards.store.body_map import BodyMap
+from shards.store.half_done import no_way_back
 
 _PIECE_BYTES: Final = 256 * 1024  # brought in at a time, once the buffer has run low
 
@@ -79,6 +80,14 @@ class Outbox:
         self._body_channel = channel
         self._behind = bytearray()
         self._refill()
+
+    def take_back(self, written_bytes: int) -> None:
+        """Nothing is sent of a message that could not be written as a whole; `buffer` had so many bytes before it."""
+        with no_way_back:
+            body, self._body, self._behind = self._body, None, None
+            if body is not None:
+                body.close()
+            del self.buffer[written_bytes:]
 
     def sent(self, count: int) -> None:
         """The first `count` bytes of `buffer` are the kernel's now."""
