@@ -29,6 +29,7 @@ from ipc.limits import (
     RECEIVE_BYTES_PER_TURN,
     RESTRAINED_BYTES_MAX,
     SHORT_BYTES_PER_TURN,
+    UNREADABLE_RETRY_MS,
 )
 from ipc.messages.commands import Level
 from ipc.reactor import GONE, HUNG_UP, READABLE, WRITABLE, Reactor
@@ -89,6 +90,7 @@ class Pump(Compactable):
         self._finishing_since = 0
         self._draining: dict[Peer, int] = {}  # full, and when they last took something; the longest ago first
         self._has_received = False  # in the last turn, so that more may be on its way
+        self._tells_unreadable_at = 0
         self._departed = trio.Event()
         self._log = structlog.get_logger("shard.pump")
         reactor.add(bell.descriptor, READABLE)
@@ -258,10 +260,12 @@ class Pump(Compactable):
         """A fault of ours in one connection is logged once, that client is closed, its siblings live."""
         try:
             return action(peer, now, *more)
+        except (OSError, MemoryError) as fault:
+            self._log.error("connection failed", connection=peer.connection.name, reason=str(fault) or "no memory")
         except Exception:  # noqa: BLE001 - the outermost loop of a client
             self._log.exception("connection failed", connection=peer.connection.name)
-            self._drop(peer)
-            return 0
+        self._drop(peer)
+        return 0
 
     def _receive(self, peer: Peer, now: int, room_bytes: int) -> int:
         """Bytes taken from the socket, or what the effort they took is worth."""
@@ -325,9 +329,12 @@ class Pump(Compactable):
         while self._turn.notices:
             event, fields, is_error = self._turn.notices.pop(0)
             (self._log.error if is_error else self._log.info)(event, **fields)
-        while self._turn.unreadable:
-            queue, fault = self._turn.unreadable.pop()
-            self._log.error("queue cannot be read", queue=queue.name, reason=str(fault))
+        if self._turn.unreadable and now >= self._tells_unreadable_at:
+            # Whoever publishes has it tried again, and once in a while is enough to hear of it.
+            self._tells_unreadable_at = now + UNREADABLE_RETRY_MS
+            unreadable, self._turn.unreadable = self._turn.unreadable, {}
+            for queue, reason in unreadable.items():
+                self._log.error("queue cannot be read", queue=queue.name, reason=reason)
 
     def _send_all(self, now: int) -> None:
         unsent, self._turn.unsent = self._turn.unsent, []

@@ -252,7 +252,7 @@ async def _main(end: socket.socket, number: int) -> int:
     code = ExitCode.OK
     try:
         await shard.run()
-    except* HalfDone:
+    except* (HalfDone, MemoryError):
         structlog.get_logger("shard").critical("shard ends: memory ran out in the middle of a change")
         code = ExitCode.FAILED
     except* SyncFailed as failed:

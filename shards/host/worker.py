@@ -30,21 +30,17 @@ Task = TypeVar("Task")
 
 
 class Worker(Generic[Task]):
-    """Starts with its first task, and ends with the process."""
+    """Begins with the shard, because later there may be no memory for a thread, and ends with the process."""
 
     def __init__(self, name: str, carry_out: Callable[[Task], None], bell: Bell) -> None:
         """`carry_out` runs in the thread; whatever it raises becomes a SyncFailed in `ended`."""
-        self._name = name
         self._carry_out = carry_out
         self._bell = bell
         self._begun: SimpleQueue[Task] = SimpleQueue()
         self._ended: deque[tuple[Task, SyncFailed | None]] = deque()  # filled by the thread
-        self._thread: threading.Thread | None = None
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def begin(self, task: Task) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
         self._begun.put(task)
 
     def ended(self) -> Iterator[Task]:

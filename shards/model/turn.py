@@ -124,7 +124,7 @@ class Turn(Compactable):
         self.resumable: list[Sender] = []  # held their input back and may go on
         self.blocked: dict[Sender, None] = {}  # publishers that wait until nothing is short
         self.notices: list[Notice] = []  # for the host to log
-        self.unreadable: list[tuple[Deliverable, OSError | MemoryError]] = []  # for the host to tell about
+        self.unreadable: dict[Deliverable, str] = {}  # and why, for the host to tell about
         self.next_round = 1
         self.round_wanted = False
         self.shortages: frozenset[Shortage] = frozenset()
@@ -144,6 +144,10 @@ class Turn(Compactable):
             except MemoryError as fault:  # nobody else would see what has changed
                 raise HalfDone from fault
             queue.is_awake = True
+
+    def cannot_read(self, queue: Deliverable, fault: OSError | MemoryError) -> None:
+        """A message of this queue could not be read, or there was no memory for it."""
+        self.unreadable[queue] = str(fault) or "no memory"  # and not what the fault keeps alive
 
     def await_round(self, waiter: Awaiting) -> int:
         """Call `waiter.released` once what is written now is on disk; the number of the round that will tell."""
@@ -204,7 +208,7 @@ class Turn(Compactable):
                 has_more = queue.deliver(now)
             except (OSError, MemoryError) as fault:
                 # One queue that cannot be read is no reason to keep the others waiting.
-                self.unreadable.append((queue, fault))
+                self.cannot_read(queue, fault)
                 self.agenda.set(queue, now + UNREADABLE_RETRY_MS)
                 continue
             if has_more:

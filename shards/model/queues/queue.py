@@ -442,7 +442,7 @@ class Queue(Bindable):
             return
         fault = self._bury_each(positions, map(partial(_message_at, store), positions), reason, self._turn.now)
         if fault is not None:
-            self._turn.unreadable.append((self, fault))
+            self._turn.cannot_read(self, fault)
         self._turn.wake(self)
 
     def _bury_each(

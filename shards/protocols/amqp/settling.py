@@ -109,7 +109,7 @@ def _redeliver(channel: "Channel", source: "Source", positions: "array[int]") ->
         while done < len(positions) and consumer is not None and consumer.redeliver(positions[done]):
             done += 1
     except OSError as fault:
-        channel.connection.turn.unreadable.append((source.queue, fault))
+        channel.connection.turn.cannot_read(source.queue, fault)
     if done < len(positions):
         _requeue(channel, source, positions[done:])
 
