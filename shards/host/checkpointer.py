@@ -37,6 +37,10 @@ class Checkpointer:
         self._worker: Worker[_Begun] = Worker("checkpointer", _carry_out, bell)
         self._preparation: _Preparation | None = None
 
+    def start(self) -> None:
+        """Before the first turn."""
+        self._worker.start()
+
     def proceed(self) -> None:
         """Take note of checkpoints that have ended, and begin those that are wanted. Raises SyncFailed."""
         for begun in self._worker.ended():

@@ -145,6 +145,8 @@ class Pump(Compactable):
 
     async def run(self) -> None:
         """Turn until cancelled. Raises SyncFailed."""
+        self._syncer.start()
+        self._checkpointer.start()
         while True:
             lingers, self._has_received = self._has_received, False
             # Those who are held earn their way on by time, too.

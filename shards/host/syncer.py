@@ -47,6 +47,10 @@ class Syncer:
         self._became_quiet = trio.Event()
         self._log = structlog.get_logger("shard.syncer")
 
+    def start(self) -> None:
+        """Before the first turn."""
+        self._worker.start()
+
     def proceed(self) -> None:
         """Take note of a round that has ended, and begin the next if somebody awaits it. Raises SyncFailed."""
         for ended in self._worker.ended():

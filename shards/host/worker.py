@@ -30,17 +30,25 @@ Task = TypeVar("Task")
 
 
 class Worker(Generic[Task]):
-    """Begins with the shard, because later there may be no memory for a thread, and ends with the process."""
+    """Its thread begins with the first task, or before, and ends with the process."""
 
     def __init__(self, name: str, carry_out: Callable[[Task], None], bell: Bell) -> None:
         """`carry_out` runs in the thread; whatever it raises becomes a SyncFailed in `ended`."""
+        self._name = name
         self._carry_out = carry_out
         self._bell = bell
         self._begun: SimpleQueue[Task] = SimpleQueue()
         self._ended: deque[tuple[Task, SyncFailed | None]] = deque()  # filled by the thread
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Have the thread before there is a task for it: then there may be no memory for one."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
 
     def begin(self, task: Task) -> None:
+        self.start()
         self._begun.put(task)
 
     def ended(self) -> Iterator[Task]:
