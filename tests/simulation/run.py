@@ -545,7 +545,8 @@ class Run:
         self.clients = []
         while True:
             files.random.seed(self.chance.randrange(2**32))
-            files = files.power_failure() if end is End.POWER else files.restart()
+            ended, files = files, files.power_failure() if end is End.POWER else files.restart()
+            ended.let_go()
             fault = self.chance.random()
             if fault < 0.2:
                 files.stop(self.chance.randrange(30))
@@ -774,6 +775,7 @@ class Run:
                 raise Violation(f"{size_bytes} bytes of {kind} where there were {fresh.by_kind.get(kind, 0)} at first")
 
     def close(self) -> None:
+        self.shard.simulated.let_go()
         try:
             self.shard.abandon()
         except sqlite3.ProgrammingError:

@@ -290,6 +290,10 @@ class SimulatedFiles:
                 successor._directories.add(path)
         return successor
 
+    def let_go(self) -> None:
+        """Nobody uses it any more: its descriptors are not to wait for the garbage collector."""
+        self._files, self._safe, self._entries, self._maps = {}, {}, [], {}
+
     def names(self) -> list[str]:
         return sorted(self._files)
 

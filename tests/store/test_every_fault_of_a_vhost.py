@@ -90,7 +90,9 @@ class Prepared:
             self.maybe[queue] = set()
 
     def _begin(self, files: SimulatedFiles) -> None:
-        self.files = files
+        if files is not self.files:
+            self.files.let_go()
+            self.files = files
         self.shard = SimulatedShard(self._home, files, STORE, 1_000_000 if not self.number else self.shard.now)
         self.shard.open_all(("/",))
 
@@ -238,6 +240,7 @@ class Prepared:
         return numbers
 
     def close(self) -> None:
+        self.files.let_go()
         try:
             self.shard.abandon()
         except sqlite3.ProgrammingError:
