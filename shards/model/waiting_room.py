@@ -20,6 +20,7 @@ from shards.model.schedule import Schedule
 from shards.model.turn import Turn
 from shards.store import record
 from shards.store.copying import Piece
+from shards.store.half_done import no_way_back
 from shards.store.journal import Journal
 from shards.store.message_store import MessageStore
 
@@ -139,11 +140,12 @@ class WaitingRoom(Compactable):
         """Note of everything in the store that was never looked at when it is due."""
         while (span := store.next_span()) is not None:
             at, count = span.start, 0
-            while at < span.end:
-                self._schedule.add(_timestamp(span.buffer, at + _TIMESTAMP_AT)[0], span.base + at)
-                at += _length(span.buffer, at)[0]
-                count += 1
-            store.advance(count, at)
+            with no_way_back:  # what was noted twice would be settled twice
+                while at < span.end:
+                    self._schedule.add(_timestamp(span.buffer, at + _TIMESTAMP_AT)[0], span.base + at)
+                    at += _length(span.buffer, at)[0]
+                    count += 1
+                store.advance(count, at)
 
     def _release_due(self, store: MessageStore, now: int) -> None:
         released: array[int] = array("Q")
@@ -155,12 +157,14 @@ class WaitingRoom(Compactable):
                 message = record.decode(span.buffer, span.start)
                 left_bytes -= span.end - span.start
                 self._release(message, now)
-                self._schedule.drop_first()
-                released.append(position)
+                with no_way_back:
+                    self._schedule.drop_first()
+                    released.append(position)
         finally:
             if released:
                 # Nothing is noted of it before its copies are where it awaits them.
-                self._turn.departures.add(self, released, [not self._awaits_disk] * len(released))
+                with no_way_back:
+                    self._turn.departures.add(self, released, [not self._awaits_disk] * len(released))
 
     # its end ----------------------------------------------------------------------------------------------------------
 

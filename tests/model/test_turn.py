@@ -13,7 +13,9 @@ from ipc.limits import LARGE_BODY_BYTES, UNREADABLE_RETRY_MS, WRITE_BACK_MS
 from ipc.settings import StoreSettings
 from shards.model.publication import Publication
 from shards.model.queues.queue import Queue
+from shards.model.schedule import Schedule
 from shards.model.turn import APPOINTMENT_MS, Turn
+from shards.store.half_done import HalfDone
 from shards.store.message_store import MessageStore
 from tests.model.making import Eater, append, declare, take_all
 from tests.protocols.conversation import Client, World, content
@@ -461,14 +463,20 @@ def test_what_is_to_be_sent_again_and_cannot_be_read_goes_back_into_its_queue(tm
     assert client.bodies() == [b"1", b"2"]
 
 
-def test_what_has_waited_and_cannot_be_passed_on_waits_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(tmp_path)
+def declares_later(world: World) -> Client:
+    """A client with an exchange that delays."""
     client = world.client().open()
     client.ask(
         commands.Exchange.Declare(
             exchange="later", exchange_type="x-delayed-message", arguments={"x-delayed-type": "fanout"}
         )
     )
+    return client
+
+
+def test_what_has_waited_and_cannot_be_passed_on_waits_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    client = declares_later(world)
     client.declare("jobs")
     client.bind("later", "jobs", "")
     client.publish("later", "", b"1", properties=commands.Basic.Properties(headers={"x-delay": 1000}))
@@ -482,6 +490,26 @@ def test_what_has_waited_and_cannot_be_passed_on_waits_on(tmp_path: Path, monkey
     world.advance(UNREADABLE_RETRY_MS + APPOINTMENT_MS)
 
     assert client.drain("jobs") == [b"1"]
+
+
+def test_what_waits_is_noted_once_or_the_shard_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noted twice it would be settled twice, and that is another message lost."""
+    world = World(tmp_path)
+    client = declares_later(world)
+    properties = commands.Basic.Properties(headers={"x-delay": 1000})
+    client.publish("later", "", b"0", properties=properties)
+    add = Schedule.add
+    faults = iter((None, MemoryError()))
+
+    def add_once(schedule: Schedule, due: int, position: int) -> None:
+        if fault := next(faults):
+            raise fault
+        add(schedule, due, position)
+
+    monkeypatch.setattr(Schedule, "add", add_once)
+    both = b"".join(content("later", "", body, properties=properties) for body in (b"1", b"2"))
+    with pytest.raises(HalfDone):
+        client.send(both)
 
 
 def test_a_dead_letter_is_written_before_its_original_goes(tmp_path: Path) -> None:
